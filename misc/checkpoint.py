@@ -1,0 +1,91 @@
+"""Network weights: reading them without running code, and refusing what does not fit."""
+
+import pickle
+import re
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.models import ResNet50_Weights
+
+from misc.errors import InputError
+from misc.files import replacing
+
+# The published networks register the same tensors a second and third time under these names.
+PUBLISHED_DUPLICATES = re.compile(r"(stage\d+|backbone|newly_added|edge_layers)\.|mean_shift\.running_mean$")
+IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")
+
+State = dict[str, torch.Tensor]
+
+
+def read_state(path: str | Path) -> State:
+    """The tensors of a `.safetensors` file or of a torch checkpoint, on the CPU."""
+    try:
+        if Path(path).suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: refused, it holds more than tensors ({reason})") from error
+    except Exception as error:  # a damaged archive can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as a checkpoint ({reason})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: not a state dict (names and tensors)")
+    return state
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Fill a network from a checkpoint of this project or a published one.
+
+    Raises    InputError naming the first tensor that is missing, misshapen or not of this network.
+    """
+    fill(module, read_state(path), path, ignore=PUBLISHED_DUPLICATES)
+
+
+def load_backbone(backbone: nn.Module, weights: str) -> None:
+    """Fill a ResNet-50 without `fc` from `imagenet`, a path to a state dict, or leave it for `none`."""
+    if weights == "none":
+        return
+    state = imagenet_state() if weights == "imagenet" else read_state(weights)
+    fill(backbone, state, weights, ignore=IMAGENET_FC)
+
+
+def imagenet_state() -> State:
+    """torchvision's IMAGENET1K_V1 weights of ResNet-50, from its cache or downloaded into it."""
+    weights = ResNet50_Weights.IMAGENET1K_V1
+    try:
+        return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot download the ImageNet weights ({error}): download {weights.url} elsewhere "
+            "and pass its path as --backbone_weights"
+        ) from error
+
+
+def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Pattern[str]) -> None:
+    """Copy `state` into `module`; every tensor must be there, of the right shape, and none besides."""
+    expected = module.state_dict()
+    for name, tensor in expected.items():
+        if name not in state:
+            if name.endswith("num_batches_tracked"):  # files from before torch 0.4.1 lack these unread counters
+                continue
+            raise InputError(f"{source}: the tensor {name} is missing")
+        if state[name].shape != tensor.shape:
+            shapes = f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+            raise InputError(f"{source}: the tensor {name} has the shape {shapes}")
+    for name in state:
+        if name not in expected and not ignore.match(name):
+            raise InputError(f"{source}: the tensor {name} belongs to no part of this network")
+    module.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()})
+
+
+def save_weights(module: nn.Module, path: str | Path) -> None:
+    """Save a network's tensors, contiguous and on the CPU, so that any device and layout can load them."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with replacing(path) as temporary:
+        torch.save(state, temporary)

@@ -1,0 +1,199 @@
+"""Every setting, with its default, its range and its help text.
+
+Read by `read_config`: defaults < YAML (`--config`, may be given more than once) < command line.
+"""
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+from misc.errors import InputError
+
+
+def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with its help text and the closed range its value (or values) must lie in."""
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run. The published flags keep their names and their published values."""
+
+    # data
+    voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.")
+    class_names: str = setting("voc12/class_names.txt", "Class names, one a line, in the order of their numbers.")
+    cls_labels: str = setting(
+        "voc12/cls_labels.txt",
+        "Image labels, a line 'ID c c …' an image, classes from 0; an ID it lacks is looked up in Annotations/.",
+    )
+    train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.")
+    train_list: str = setting("voc12/train.txt", "Images that get pseudo masks unless infer_list says otherwise.")
+    val_list: str = setting("voc12/val.txt", "Images the classifier is validated on.")
+    infer_list: str | None = setting(None, "Images that get pseudo masks (default: train_list).")
+    chainer_eval_set: Literal["train", "val", "trainval"] = setting(
+        "train", "Which ImageSets/Segmentation list both evaluations use."
+    )
+
+    # steps
+    make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.")
+    train_backbone_pass: bool = setting(
+        False, "Fit a ResNet-50 on the training images and save it where backbone_weights points."
+    )
+    train_cam_pass: bool = setting(True, "Train the classifier.")
+    make_cam_pass: bool = setting(True, "Make class activation maps.")
+    eval_cam_pass: bool = setting(True, "Evaluate the maps.")
+    make_boundary_label_pass: bool = setting(True, "Synthesise boundary labels from maps and saliency.")
+    train_sbe_boundary_pass: bool = setting(True, "Train the boundary network (also: train_bes_pass).")
+    make_sem_seg_pass: bool = setting(True, "Propagate the maps within the boundaries into pseudo masks.")
+    eval_sem_seg_pass: bool = setting(True, "Evaluate the pseudo masks.")
+
+    # how it runs
+    method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
+    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …")
+    num_workers: int | None = setting(None, "Worker processes (default: one a core); 0 works in this process.", low=0)
+    seed: int = setting(5, "Seed of everything random.", low=0)
+    log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
+    eval_backend: Literal["own", "chainercv"] = setting("own", "Who counts in the evaluations; both say the same.")
+
+    # networks
+    backbone_weights: str = setting(
+        "imagenet", "imagenet (torchvision's IMAGENET1K_V1), a ResNet-50 state dict (.pth, .safetensors), or none."
+    )
+    # published: the weight decay lands in SGD's momentum argument
+    sgd_momentum: float = setting(1e-4, "Momentum of both optimisers.", low=0, high=1)
+    cam_weights_name: str = setting("sess/res50_cam.pth", "The classifier's checkpoint.")
+    bes_weights_name: str = setting("sess/res50_bes.pth", "The boundary network's checkpoint.")
+
+    # train_backbone
+    backbone_steps: int = setting(60, "Steps of train_backbone.", low=1)
+    backbone_batch_size: int = setting(16, "Its batch size.", low=2)
+    backbone_crop_size: int = setting(128, "Its crop, pixels.", low=32)
+    backbone_learning_rate: float = setting(1e-3, "Its highest learning rate (AdamW, one cycle).", low=0)
+
+    # make_demo_set
+    demo_train_images: int = setting(160, "Training images of the demo set.", low=1)
+    demo_val_images: int = setting(32, "Validation images of the demo set.", low=1)
+    demo_side: int = setting(128, "About how large its images are, pixels.", low=48)
+
+    # train_cam
+    cam_crop_size: int = setting(512, "Crop the classifier is trained on, pixels.", low=32)
+    cam_resize_long: tuple[int, int] = setting(
+        (320, 512), "The long side is resized at random into this range before the crop, pixels.", low=1
+    )
+    cam_batch_size: int = setting(16, "Batch size.", low=1)
+    cam_num_epoches: int = setting(5, "Epochs.", low=1)
+    cam_learning_rate: float = setting(0.1, "Learning rate of the backbone; the classifier's is ten times it.", low=0)
+    cam_weight_decay: float = setting(1e-4, "Weight decay.", low=0)
+
+    # make_cam, eval_cam
+    cam_scales: tuple[float, ...] = setting((1.0, 0.5, 1.5, 2.0), "Scales whose maps are added up.", low=0.01, high=16)
+    cam_out_dir: str = setting("result/cam", "The maps, ID.npy.")
+    cam_eval_thres: float = setting(0.21, "Background score in eval_cam.", low=0, high=1)
+
+    # make_boundary_label
+    cam_vis_dir: str = setting("result/cam_vis", "Confidence maps, ID.png.")
+    boundary_label_dir: str = setting("result/boundary_label", "Boundary labels, ID.png.")
+    conf_fg_thres: float = setting(0.30, "Background score for confident foreground.", low=0, high=1)
+    conf_bg_thres: float = setting(0.07, "Background score for confident background.", low=0, high=1)
+    window_size: int = setting(13, "Side of the neighbourhood whose shares decide, odd, pixels.", low=1)
+    theta_scale: float = setting(0.30, "Share a region needs beside a boundary.", low=0, high=1)
+    theta_diff: float = setting(0.10, "Difference of shares below which a pixel lies between them.", low=0, high=1)
+    salbound_thres: float = setting(0.5, "Saliency gradient above which a pixel is a salient boundary.", low=0)
+
+    # train_sbe_boundary
+    bes_crop_size: int = setting(512, "Crop the boundary network is trained on, pixels.", low=32)
+    bes_batch_size: int = setting(16, "Batch size.", low=1)
+    bes_num_epoches: int = setting(3, "Epochs.", low=1)
+    bes_learning_rate: float = setting(0.1, "Learning rate.", low=0)
+    bes_weight_decay: float = setting(1e-4, "Weight decay.", low=0)
+
+    # make_sem_seg
+    beta: float = setting(5, "Exponent of the affinity: larger means sharper walls.", low=0)
+    exp_times: int = setting(8, "The walk takes 2**exp_times steps.", low=0, high=20)
+    sem_seg_bg_thres: float = setting(0.21, "Background score in the masks.", low=0, high=1)
+    sem_seg_out_dir: str = setting("result/sem_seg", "Pseudo masks: ID.png, ID_crf.png, ID_edge.png.")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            values = getattr(self, f.name)
+            low, high = f.metadata["low"], f.metadata["high"]
+            for value in values if isinstance(values, tuple) else (values,):
+                if value is not None and not _in_range(value, low, high):
+                    raise InputError(f"{f.name}: {value} is not {_range_text(low, high)}")
+        if self.window_size % 2 == 0:
+            raise InputError(f"window_size: {self.window_size} is even; the window needs a middle pixel")
+        if not self.cam_scales:
+            raise InputError("cam_scales: at least one scale is needed")
+        if self.cam_resize_long[0] > self.cam_resize_long[1]:
+            raise InputError(f"cam_resize_long: {list(self.cam_resize_long)} ends before it begins")
+
+    @property
+    def infer_list_or_default(self) -> str:
+        return self.infer_list or self.train_list
+
+    @property
+    def uses_saliency(self) -> bool:
+        return self.method == "sbe"
+
+    @property
+    def workers(self) -> int:
+        """Worker processes to start; 0 means: work in this process."""
+        return len(os.sched_getaffinity(0)) if self.num_workers is None else self.num_workers
+
+
+def read_config(argv: list[str] | None = None) -> Config:
+    """The settings from the command line (default: sys.argv) and the YAML files it names.
+
+    Raises    InputError naming the setting, for an unknown one, a wrong type or a value out of range.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    values = vars(_parser().parse_args([_spell_out(argument) for argument in arguments]))
+    values.pop("config", None)
+    alias = values.pop("train_bes_pass")
+    if alias is not None:
+        values["train_sbe_boundary_pass"] = alias
+    return Config(**values)
+
+
+def _parser() -> ArgumentParser:
+    parser = _OneLineParser(
+        prog="run_sample.py",
+        description="SBE: from image-level labels and saliency maps to pixel-level pseudo masks.",
+        epilog="A switch takes --x, --x true, --x false or --no_x.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="A YAML file of settings; later ones win.")
+    hints = get_type_hints(Config)
+    for f in fields(Config):
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if hints[f.name] is bool else {}
+        parser.add_argument(f"--{f.name}", type=hints[f.name], default=f.default, help=f.metadata["help"], **switch)
+    same = "The same as train_sbe_boundary_pass."
+    parser.add_argument("--train_bes_pass", type=bool | None, nargs="?", const=True, help=same)
+    return parser
+
+
+def _spell_out(argument: str) -> str:
+    """--no_x and --no-x mean --x=false, for the switches."""
+    switches = {f.name for f in fields(Config) if f.type is bool} | {"train_bes_pass"}
+    name = argument[5:].replace("-", "_")
+    return f"--{name}=false" if argument[:5] in ("--no-", "--no_") and name in switches else argument
+
+
+class _OneLineParser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split()))
+        raise InputError(text.replace('Parser key "', 'setting "').replace("typing.", ""))
+
+
+def _in_range(value: Any, low: float | None, high: float | None) -> bool:
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"at least {low}"
+    return f"at most {high}" if low is None else f"between {low} and {high}"

@@ -1,0 +1,112 @@
+"""Segmentation measures from one confusion matrix, in chainercv's numbers (SPEC 7)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from misc.errors import InputError
+
+VOID = 255  # ground truth pixels that nobody is asked about
+
+
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -> np.ndarray:
+    """Count how often each true label was predicted as each label.
+
+    truth       (H, W) uint8 in [0, n_labels) or 255 void, which is left out
+    prediction  (H, W) integer in [0, n_labels)
+    Returns     (n_labels, n_labels) int64, rows true, columns predicted.
+    Raises      ValueError if the sizes differ or a label is out of range.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"ground truth {truth.shape} and prediction {prediction.shape} differ in size")
+    known = truth != VOID
+    pairs = [labels[known].astype(np.int64) for labels in (truth, prediction)]
+    for name, labels in zip(("ground truth", "prediction"), pairs, strict=True):
+        if labels.size and not 0 <= labels.min() <= labels.max() < n_labels:
+            worst = labels.max() if labels.max() >= n_labels else labels.min()
+            raise ValueError(f"{name} holds label {worst}, but there are {n_labels} (0 is background)")
+    counts = np.bincount(n_labels * pairs[0] + pairs[1], minlength=n_labels**2)
+    return counts.reshape(n_labels, n_labels)
+
+
+def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """The function that counts: `own` is confusion_matrix, `chainercv` asks the installed chainercv."""
+    if backend == "own":
+        return confusion_matrix
+    try:
+        from chainercv.evaluations import calc_semantic_segmentation_confusion
+    except ImportError as error:
+        raise InputError("eval_backend: chainercv is not installed, see requirements-chainercv.txt") from error
+
+    def chainercv_confusion(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -> np.ndarray:
+        signed = np.where(truth == VOID, -1, truth.astype(np.int32))
+        counted = calc_semantic_segmentation_confusion(iter([prediction.astype(np.int32)]), iter([signed]))
+        missing = n_labels - len(counted)  # it stops at the largest label that occurs
+        return np.pad(counted, (0, missing))
+
+    return chainercv_confusion
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says; every array is (C+1,) float64, NaN for a label never seen.
+
+    confusion   (C+1, C+1) int64, rows true, columns predicted
+    """
+
+    confusion: np.ndarray
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        return self.confusion.sum(axis=1)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        return self.confusion.sum(axis=0)
+
+    @cached_property
+    def union(self) -> np.ndarray:
+        return self.truth + self.predicted - np.diag(self.confusion)
+
+    @property
+    def iou(self) -> np.ndarray:
+        return _ratio(np.diag(self.confusion), self.union)
+
+    @property
+    def fp(self) -> np.ndarray:
+        """1 - truth/union: the share of the union that only the prediction claims (published name)."""
+        return 1 - _ratio(self.truth, self.union)
+
+    @property
+    def fn(self) -> np.ndarray:
+        """1 - predicted/union: the share of the union that only the ground truth holds (published name)."""
+        return 1 - _ratio(self.predicted, self.union)
+
+    @property
+    def class_accuracy(self) -> np.ndarray:
+        return _ratio(np.diag(self.confusion), self.truth)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        total = self.confusion.sum()
+        return float(np.trace(self.confusion) / total) if total else float("nan")
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the labels that occur in truth or prediction; NaN if none does."""
+        return _mean(self.iou)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        return _mean(self.class_accuracy)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    seen = values[~np.isnan(values)]
+    return float(seen.mean()) if seen.size else float("nan")

@@ -1,0 +1,76 @@
+"""Feeding the networks: batches in a fixed order, random numbers that belong to the sample."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
+
+from misc.errors import InputError
+
+Sample = tuple[int, int]  # epoch, index
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one sample in one epoch, whoever asks and whatever came before."""
+    return np.random.default_rng([seed, epoch, index])
+
+
+def epoch_batches(n: int, *, batch_size: int, seed: int, epoch: int) -> list[list[Sample]]:
+    """One epoch over `n` samples: shuffled, cut into batches, the last partial one dropped."""
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    return [
+        [(epoch, int(index)) for index in order[start : start + batch_size]]
+        for start in range(0, n - batch_size + 1, batch_size)
+    ]
+
+
+def batches_of(n: int, batch_size: int) -> list[list[int]]:
+    """All of `n` samples in order; the last batch may be smaller."""
+    return [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
+
+
+def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int) -> Iterator[Any]:
+    """Yield the collated samples of each batch, loaded by `workers` processes beside this one."""
+    loader = DataLoader(_Guarded(dataset), batch_sampler=batches, num_workers=workers, collate_fn=_collate)
+    return _unguarded(loader)
+
+
+def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
+    """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` processes."""
+    loader = DataLoader(_Guarded(dataset), sampler=range(n), batch_size=None, num_workers=workers, collate_fn=_convert)
+    return _unguarded(loader)
+
+
+def _unguarded(loader: DataLoader) -> Iterator[Any]:
+    try:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError("a loading process died, perhaps for want of memory: try a smaller --num_workers") from error
+
+
+class _Guarded(Dataset):
+    """Hands an InputError on as a sample; DataLoader would bury its text in a worker's traceback."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+def _collate(samples: list[Any]) -> Any:
+    errors = [sample for sample in samples if isinstance(sample, InputError)]
+    return errors[0] if errors else default_collate(samples)
+
+
+def _convert(sample: Any) -> Any:
+    return sample if isinstance(sample, InputError) else default_convert(sample)

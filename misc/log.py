@@ -1,0 +1,32 @@
+"""One log for the terminal and for the log file."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from misc.errors import InputError
+
+
+def start_log(name: str) -> None:
+    """Send the log to the terminal and, with the time, to NAME.log, which grows from run to run."""
+    path = Path(f"{name}.log")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the log {path}: {error.strerror}") from error
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_terminal = _BesideBars()
+    to_terminal.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[to_terminal, to_file], force=True)
+    logging.captureWarnings(True)
+
+
+class _BesideBars(logging.Handler):
+    """Prints above a running progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()

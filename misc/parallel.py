@@ -1,0 +1,54 @@
+"""One process a core for what does not need the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from misc.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, desc: str, total: int | None = None
+) -> Iterator[Result]:
+    """Yield function(item) for each item, in order, computed by `workers` processes (0: in this one).
+
+    `items` is consumed only as fast as the workers keep up, so it may be a generator that computes
+    its items: its work and theirs go on at the same time.
+
+    function  importable by name (a module's function, or a partial of one)
+    desc      text of the progress bar
+    Raises    what `function` raises, as soon as its turn comes; InputError if a worker dies.
+    """
+    if isinstance(items, Sized):
+        total = len(items)
+    with tqdm(total=total, desc=desc, unit="image") as bar:
+        for result in _ordered(function, items, workers):
+            bar.update()
+            yield result
+
+
+def _ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    if workers == 0:
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError("a worker process died, perhaps for want of memory: try a smaller --num_workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,159 @@
+"""One look at everything the enabled steps will need, before the first of them runs.
+
+Each step says, in the order they run, what it reads and what it writes. What an earlier step will
+write need not be there yet. All problems are reported together.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from misc.errors import InputError
+
+SHOWN = 5  # names of missing files in one problem
+
+
+class Traffic(NamedTuple):
+    """The files and folders one step reads and writes, for a line of the log."""
+
+    reads: list[str]
+    writes: list[str]
+
+    def __str__(self) -> str:
+        return f"reads {', '.join(self.reads)}; writes {', '.join(self.writes)}"
+
+    @staticmethod
+    def add(names: list[str], paths: list[Path]) -> None:
+        places = [str(paths[0])] if len(paths) == 1 else dict.fromkeys(f"{path.parent}/" for path in paths)
+        names.extend(place for place in places if place not in names)
+
+
+class Preflight:
+    """Collects what is wrong; `finish` raises it all at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.traffic: dict[str, Traffic] = {}
+        self._current = Traffic([], [])
+        self._promised: set[Path] = set()
+        self._probed: set[Path] = set()
+
+    def step(self, name: str) -> None:
+        """What follows is said by the step `name`."""
+        self._current = self.traffic[name] = Traffic([], [])
+
+    def problem(self, text: str) -> None:
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Run a reader whose InputError is to be one of the problems."""
+        try:
+            action()
+        except InputError as error:
+            self.problem(str(error))
+
+    def folder(self, setting: str, path: str) -> None:
+        """A folder that a setting names must be there."""
+        if not path:
+            self.problem(f"{setting} is not set: pass --{setting} PATH")
+        elif not Path(path).is_dir():
+            self.problem(f"{setting}: there is no folder {path}")
+
+    def reads(
+        self, what: str, paths: Iterable[Path], *, remedy: str = "", probe: Callable[[Path], str | None] | None = None
+    ) -> None:
+        """Files a step reads: they must exist, or be written by an earlier step, and pass `probe`,
+        a quick look that returns what is wrong with a file."""
+        paths = list(paths)
+        self._current.add(self._current.reads, paths)
+        wanted = [path for path in paths if path not in self._promised]
+        missing = [path for path in wanted if not path.is_file()]
+        self._report(f"{what} missing", [str(path) for path in missing], len(wanted), remedy)
+        if probe is None:
+            return
+        bad = []
+        for path in wanted:
+            if path not in self._probed and path.is_file():
+                self._probed.add(path)
+                fault = probe(path)
+                if fault:
+                    bad.append(f"{path} ({fault})")
+        self._report(f"{what} unreadable", bad, len(wanted), "")
+
+    def promised(self, path: Path) -> bool:
+        """Whether an earlier step will have written this file."""
+        return path in self._promised
+
+    def labels(self, ids: list[str], read: Callable[[str], object]) -> None:
+        """The image labels a step uses."""
+        faults: list[str] = []
+        for image_id in ids:
+            try:
+                read(image_id)
+            except InputError as error:
+                faults.append(str(error))
+        self._report("image labels unusable", faults, len(ids), "")
+
+    def writes(self, paths: Iterable[Path]) -> None:
+        """Files a step will have written when the next one starts."""
+        paths = list(paths)
+        self._current.add(self._current.writes, paths)
+        self._promised.update(paths)
+        for folder in {path.parent for path in paths}:
+            existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+            if not existing.is_dir() or not _writable(existing):
+                self.problem(f"cannot write into {folder}: {existing} is not a folder that may be written")
+
+    def finish(self) -> None:
+        """Raise one InputError with all problems, if there are any."""
+        if len(self.problems) == 1:
+            raise InputError(self.problems[0])
+        if self.problems:
+            raise InputError(f"{len(self.problems)} problems\n" + "\n".join(f"  - {text}" for text in self.problems))
+
+    def _report(self, what: str, names: list[str], total: int, remedy: str) -> None:
+        if names:
+            shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+            count = f"{len(names)} of {total} " if total > 1 else ""
+            self.problem(f"{count}{what}: {shown}" + (f": {remedy}" if remedy else ""))
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def image_fault(path: Path) -> str | None:
+    """What is wrong with an image file, as far as a quick look tells.
+
+    The header is read; the pixels are decoded only if the end-of-image mark is not where it should
+    be, since decoding every image of a data set takes minutes.
+    """
+    ends = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+    try:
+        with Image.open(path) as image:
+            with open(path, "rb") as file:
+                end = ends.get(file.read(2))
+                file.seek(max(0, path.stat().st_size - 64))
+                complete = end is not None and end in file.read()
+            if not complete:
+                image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error).removesuffix(f" {str(path)!r}")
+    return None
+
+
+def cam_fault(path: Path) -> str | None:
+    """What is wrong with a CAM file, as far as its first and last bytes tell."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                return "not a .npy file"
+            file.seek(path.stat().st_size - 1)
+            # a pickle ends with its stop mark
+            return None if file.read() == b"." else "cut short, or an array instead of a dict"
+    except OSError as error:
+        return str(error.strerror)
