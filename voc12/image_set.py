@@ -1,0 +1,72 @@
+"""Where a VOC-format data set keeps its files, and the lists of its images."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from misc.errors import InputError
+
+PROJECT = Path(__file__).resolve().parent.parent
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VOCRoot:
+    """The paths below one VOC root."""
+
+    root: Path
+
+    def image(self, image_id: str) -> Path:
+        return self.root / "JPEGImages" / f"{image_id}.jpg"
+
+    def saliency(self, image_id: str) -> Path:
+        return self.root / "Sal" / f"{image_id}.png"
+
+    def truth(self, image_id: str) -> Path:
+        return self.root / "SegmentationClass" / f"{image_id}.png"
+
+    def annotation(self, image_id: str) -> Path:
+        return self.root / "Annotations" / f"{image_id}.xml"
+
+    def image_set(self, name: str) -> Path:
+        return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+
+def find(path: str | Path) -> Path:
+    """`path` as given or, where there is nothing, below this project (for the lists it brings along)."""
+    given = Path(path)
+    return given if given.exists() or given.is_absolute() else PROJECT / given
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file without surrounding blanks, empty ones left out."""
+    found = find(path)
+    try:
+        lines = found.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such list") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_list(path: str | Path) -> list[str]:
+    """The image IDs of a list, one a line, in order, each once.
+
+    Raises    InputError if the list is missing or empty, or an ID is no plain file name.
+    """
+    lines = read_lines(path)
+    for image_id in lines:
+        if any(part in image_id for part in ("/", "\\", "\0")) or image_id in (".", ".."):
+            raise InputError(f"{path}: {image_id!r} is not an image ID (a file name without folder and ending)")
+    ids = list(dict.fromkeys(lines))
+    if not ids:
+        raise InputError(f"{path}: the list is empty")
+    if len(ids) < len(lines):
+        log.info("%s: %d duplicate IDs, each used once", path, len(lines) - len(ids))
+    return ids
+
+
+def merged(*lists: list[str]) -> list[str]:
+    """All IDs of several lists in order, each once."""
+    return list(dict.fromkeys(image_id for ids in lists for image_id in ids))
