@@ -1,0 +1,83 @@
+"""What several steps say in the same words: the data set of a run, and checks of its parts."""
+
+from functools import cached_property, partial
+from pathlib import Path
+
+from misc.checkpoint import load_backbone
+from misc.config import Config
+from misc.errors import InputError
+from misc.evaluation import counter
+from misc.preflight import Preflight, cam_fault, image_fault
+from voc12.image_labels import ImageLabels, read_class_names
+from voc12.image_set import VOCRoot, read_list
+
+
+class DataSet:
+    """The VOC root, class names and image labels that the settings name; read when first asked for."""
+
+    def __init__(self, args: Config) -> None:
+        self._args = args
+        self.root = VOCRoot(Path(args.voc12_root))
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        return read_class_names(self._args.class_names)
+
+    @cached_property
+    def labels(self) -> ImageLabels:
+        return ImageLabels(self._args.cls_labels, self.root, self.class_names)
+
+    def ids(self, path: str | Path, preflight: Preflight | None = None) -> list[str]:
+        """The IDs of a list; with `preflight`, what is wrong with the list becomes one of its problems."""
+        try:
+            return read_list(path)
+        except InputError as error:
+            if preflight is None:
+                raise
+            preflight.problem(str(error))
+            return []
+
+    @property
+    def evaluated_list(self) -> Path:
+        return self.root.image_set(self._args.chainer_eval_set)
+
+
+def cam_path(args: Config, image_id: str) -> Path:
+    return Path(args.cam_out_dir) / f"{image_id}.npy"
+
+
+def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
+    preflight.reads("images", map(data.root.image, ids), probe=image_fault)
+
+
+def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
+    remedy = "run a saliency detector over JPEGImages, or use --method bes, which needs none"
+    preflight.reads("saliency maps", map(data.root.saliency, ids), probe=image_fault, remedy=remedy)
+
+
+def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
+    remedy = "run make_cam on them first, or point --cam_out_dir at your CAMs"
+    preflight.reads("CAMs", [cam_path(args, i) for i in ids], probe=cam_fault, remedy=remedy)
+
+
+def check_evaluation(args: Config, preflight: Preflight) -> list[str]:
+    """What both evaluations read beside the predictions; returns the IDs they evaluate."""
+    data = DataSet(args)
+    ids = data.ids(data.evaluated_list, preflight)
+    preflight.reads("ground truth masks", map(data.root.truth, ids), probe=image_fault)
+    preflight.attempt(lambda: data.class_names)
+    preflight.attempt(partial(counter, args.eval_backend))
+    return ids
+
+
+def check_batch(setting: str, batch_size: int, ids: list[str], preflight: Preflight) -> None:
+    if 0 < len(ids) < batch_size:
+        preflight.problem(f"{len(ids)} training images make no batch of {batch_size}: lower --{setting}")
+
+
+def check_backbone(args: Config, preflight: Preflight) -> None:
+    """Read the backbone's weights, unless an earlier step is to make them."""
+    from net.resnet50 import resnet50_stride16
+
+    if not preflight.promised(Path(args.backbone_weights)):
+        preflight.attempt(partial(load_backbone, resnet50_stride16(), args.backbone_weights))

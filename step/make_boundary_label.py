@@ -1,0 +1,83 @@
+"""Synthesise boundary labels from CAMs and saliency maps (SPEC 4)."""
+
+import logging
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from misc.boundary_labels import boundary_label, confidence_map
+from misc.cam_file import CAM, read_cam
+from misc.config import Config
+from misc.crf import DenseCRF
+from misc.image_io import read_image, read_saliency, write_grey
+from misc.parallel import parallel_map
+from misc.preflight import Preflight
+from step.common import DataSet, cam_path, check_cams, check_images, check_saliency
+from step.masks import class_numbers, strongest
+
+CRF_REACH = 50  # sxy of the bilateral filter, pixels
+
+log = logging.getLogger(__name__)
+
+
+def check(args: Config, preflight: Preflight) -> None:
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list, preflight)
+    check_images(data, ids, preflight)
+    check_cams(args, ids, preflight)
+    if args.uses_saliency:
+        check_saliency(data, ids, preflight)
+    for folder in (args.cam_vis_dir, args.boundary_label_dir):
+        preflight.writes(Path(folder) / f"{image_id}.png" for image_id in ids)
+
+
+def run(args: Config) -> None:
+    """Save a confidence map and a boundary label for every image of train_aug_list."""
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list)
+    label = partial(label_one, args=args, data=data)
+    seen: Counter[str] = Counter()
+    for remarks in parallel_map(label, ids, workers=args.workers, desc="make_boundary_label"):
+        seen.update(remarks)
+    for remark, count in seen.items():
+        log.info("%d of %d saliency maps %s", count, len(ids), remark)
+
+
+def label_one(image_id: str, *, args: Config, data: DataSet) -> list[str]:
+    """Write both maps of one image; return what was unusual about its saliency map."""
+    image = read_image(data.root.image(image_id))
+    size = image.shape[:2]
+    cam = read_cam(cam_path(args, image_id), size=size, n_classes=len(data.class_names))
+    saliency, remarks = None, []
+    if args.uses_saliency:
+        saliency, converted = read_saliency(data.root.saliency(image_id), size)
+        if converted:
+            remarks.append("were converted to grey or resized to their image")
+        if not saliency.any():
+            remarks.append("are blank: those images got the BES rules")
+    conf = confident_classes(image, cam, foreground=args.conf_fg_thres, background=args.conf_bg_thres)
+    label = boundary_label(
+        conf,
+        saliency,
+        window=args.window_size,
+        theta_scale=args.theta_scale,
+        theta_diff=args.theta_diff,
+        salient_threshold=args.salbound_thres,
+    )
+    write_grey(Path(args.cam_vis_dir) / f"{image_id}.png", conf)
+    write_grey(Path(args.boundary_label_dir) / f"{image_id}.png", label)
+    return remarks
+
+
+def confident_classes(image: np.ndarray, cam: CAM, *, foreground: float, background: float) -> np.ndarray:
+    """Where the refined CAMs agree under a high and a low background score.
+
+    image     (H, W, 3) uint8
+    Returns   (H, W) uint8: class number, 0 background, 255 not confident.
+    """
+    crf = DenseCRF(image, len(cam.keys) + 1, sxy=CRF_REACH)
+    numbers = class_numbers(cam.keys)
+    fg, bg = (numbers[crf.refine(strongest(cam.cam_full, score))] for score in (foreground, background))
+    return confidence_map(fg, bg)

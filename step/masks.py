@@ -1,0 +1,28 @@
+"""From the scores of an image's classes to class numbers."""
+
+import numpy as np
+
+
+def strongest(scores: np.ndarray, background: float) -> np.ndarray:
+    """Argmax over a constant background score and K classes.
+
+    scores    (K, H, W) float32
+    Returns   (H, W) int64 in [0, K], 0 where the background wins or ties.
+    """
+    best = np.full(scores.shape[1:], background, np.float32)
+    winner = np.zeros(scores.shape[1:], np.int64)
+    for number, score in enumerate(scores, start=1):
+        higher = score > best
+        best[higher] = score[higher]
+        winner[higher] = number
+    return winner
+
+
+def class_numbers(keys: np.ndarray) -> np.ndarray:
+    """(K+1,) uint8 table from the index in [background, classes…] to the number used in masks."""
+    return np.concatenate([[0], keys + 1]).astype(np.uint8)
+
+
+def classes_of(scores: np.ndarray, keys: np.ndarray, background: float) -> np.ndarray:
+    """(H, W) uint8 class numbers of the strongest scores."""
+    return class_numbers(keys)[strongest(scores, background)]

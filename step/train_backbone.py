@@ -1,0 +1,81 @@
+"""Fit a ResNet-50 on the image labels of a small set, where the ImageNet weights are not at hand.
+
+An ordinary training: batch norm with batch statistics, all layers, AdamW with a one-cycle rate. The
+result is a torchvision state dict that the chain reads through `backbone_weights` as any other.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from misc.checkpoint import save_weights
+from misc.config import Config
+from misc.device import pick_device, placed
+from misc.loading import epoch_batches, load_batches
+from misc.preflight import Preflight
+from net.resnet50 import resnet50_stride16, stem
+from step.common import DataSet, check_batch, check_images
+from voc12.datasets import ClassifierTraining
+
+WEIGHT_DECAY = 0.05
+
+
+def check(args: Config, preflight: Preflight) -> None:
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list, preflight)
+    check_images(data, ids, preflight)
+    preflight.labels(ids, data.labels.__getitem__)
+    check_batch("backbone_batch_size", args.backbone_batch_size, ids, preflight)
+    if args.backbone_weights in ("imagenet", "none"):
+        preflight.problem("train_backbone writes to backbone_weights: give it a path, not a keyword")
+    preflight.writes([Path(args.backbone_weights)])
+
+
+def run(args: Config) -> None:
+    """Train for backbone_steps batches and save the network where backbone_weights points."""
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list)
+    crop = args.backbone_crop_size
+    dataset = ClassifierTraining(
+        ids, data.root, data.labels, crop=crop, long_side=(crop * 7 // 8, crop * 9 // 8), seed=args.seed
+    )
+    torch.manual_seed(args.seed)
+    device = pick_device(args.device)
+    model = Classifier(len(data.class_names))
+    placed(model, device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.backbone_learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=args.backbone_learning_rate, total_steps=args.backbone_steps
+    )
+    batches: list[list[tuple[int, int]]] = []
+    for epoch in range(args.backbone_steps):  # an epoch has at least one batch
+        batches += epoch_batches(len(ids), batch_size=args.backbone_batch_size, seed=args.seed, epoch=epoch)
+    bar = tqdm(load_batches(dataset, batches[: args.backbone_steps], workers=args.workers),
+               total=args.backbone_steps, desc="train_backbone")  # fmt: skip
+    for images, labels in bar:
+        images = images.to(device, memory_format=torch.channels_last)
+        loss = F.multilabel_soft_margin_loss(model(images), labels.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.4f}")
+    save_weights(model.backbone, args.backbone_weights)
+
+
+class Classifier(nn.Module):
+    """The backbone of the chain with global average pooling and a linear classifier."""
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__()
+        self.backbone = resnet50_stride16()
+        self.backbone.fc = nn.Linear(2048, n_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Class logits (N, C) of normalised images (N, 3, H, W)."""
+        b = self.backbone
+        features = b.layer4(b.layer3(b.layer2(b.layer1(stem(b, images)))))
+        return b.fc(features.mean(dim=(2, 3)))

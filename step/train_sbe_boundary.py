@@ -1,0 +1,63 @@
+"""Train the boundary network on the synthesised labels (SPEC 5)."""
+
+from pathlib import Path
+
+import torch
+
+from misc.checkpoint import load_backbone, save_weights
+from misc.config import Config
+from misc.device import pick_device, placed
+from misc.losses import boundary_loss
+from misc.optim import PolySGD
+from misc.preflight import Preflight, image_fault
+from misc.training import steps_per_epoch, train
+from net.resnet50_sbe import ResNet50SBE
+from step.common import DataSet, check_backbone, check_batch, check_images, check_saliency
+from voc12.datasets import BoundaryTraining
+
+
+def check(args: Config, preflight: Preflight) -> None:
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list, preflight)
+    check_images(data, ids, preflight)
+    if args.uses_saliency:
+        check_saliency(data, ids, preflight)
+    labels = [Path(args.boundary_label_dir) / f"{image_id}.png" for image_id in ids]
+    preflight.reads("boundary labels", labels, probe=image_fault, remedy="run make_boundary_label first")
+    check_batch("bes_batch_size", args.bes_batch_size, ids, preflight)
+    check_backbone(args, preflight)
+    preflight.writes([Path(args.bes_weights_name)])
+
+
+def run(args: Config) -> None:
+    """Train the heads on a frozen backbone and save the network."""
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list)
+    dataset = BoundaryTraining(
+        ids,
+        data.root,
+        Path(args.boundary_label_dir),
+        crop=args.bes_crop_size,
+        seed=args.seed,
+        uses_saliency=args.uses_saliency,
+    )
+    torch.manual_seed(args.seed)  # the heads' first values
+    device = pick_device(args.device)
+    model = ResNet50SBE()
+    load_backbone(model.resnet50, args.backbone_weights)
+    placed(model, device)
+    optimizer = PolySGD(
+        [{"params": model.trained_parameters(), "lr": args.bes_learning_rate, "weight_decay": args.bes_weight_decay}],
+        max_step=steps_per_epoch(len(ids), args.bes_batch_size) * args.bes_num_epoches,
+        momentum=args.sgd_momentum,
+    )
+
+    def terms(images: torch.Tensor, labels: torch.Tensor, saliency: torch.Tensor) -> dict[str, torch.Tensor]:
+        loss = boundary_loss(model(images), labels, saliency if args.uses_saliency else None)
+        return {"loss": loss.total, "ground": loss.ground, "boundary": loss.boundary}
+
+    train(
+        model, optimizer, dataset, terms, batch_size=args.bes_batch_size, epochs=args.bes_num_epoches,
+        seed=args.seed, workers=args.workers, device=device, desc="train_sbe_boundary",
+    )  # fmt: skip
+    save_weights(model, args.bes_weights_name)
