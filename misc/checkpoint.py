@@ -15,7 +15,7 @@ from misc.files import replacing
 
 # The published networks register the same tensors a second and third time under these names.
 PUBLISHED_DUPLICATES = re.compile(r"(stage\d+|backbone|newly_added|edge_layers)\.|mean_shift\.running_mean$")
-IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")
+IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")  # the classifier is not used
 
 State = dict[str, torch.Tensor]
 

@@ -27,7 +27,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted."""
-    return np.asarray(open_image(path).convert("RGB"))
+    return np.array(open_image(path).convert("RGB"))
 
 
 def read_saliency(path: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -81,7 +81,7 @@ def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) 
     """Resize an image (H, W, 3) uint8 or a map (H, W) uint8 or float32 to `size` (height, width) by Pillow."""
     if array.shape[:2] == size:
         return array
-    return np.asarray(Image.fromarray(array).resize(size[::-1], method))
+    return np.array(Image.fromarray(array).resize(size[::-1], method))
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -72,7 +72,8 @@ class Classifier(nn.Module):
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.backbone = resnet50_stride16()
-        self.backbone.fc = nn.Linear(2048, n_classes)
+        # without a bias a class must be seen somewhere, it cannot be told from what is absent
+        self.backbone.fc = nn.Linear(2048, n_classes, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class logits (N, C) of normalised images (N, 3, H, W)."""
