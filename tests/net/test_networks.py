@@ -1,0 +1,90 @@
+"""Both networks against the golden arrays (1e-4 relative)."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from net.resnet50_cam import ResNet50CAM
+from net.resnet50_sbe import ResNet50SBE
+
+
+@pytest.fixture(scope="module")
+def classifier(fill_with_formula):
+    model = ResNet50CAM(20)
+    fill_with_formula(model.state_dict())
+    return model
+
+
+@pytest.fixture(scope="module")
+def boundary_network(fill_with_formula):
+    model = ResNet50SBE()
+    fill_with_formula(model.state_dict())
+    return model
+
+
+def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_classifier_logits_loss_and_gradients(golden, classifier):
+    g = golden("networks")
+    classifier.train()
+    logits = classifier(torch.from_numpy(g["x"]))
+    assert_close(logits, g["cam_logits"])
+    loss = F.multilabel_soft_margin_loss(logits, torch.from_numpy(g["label"]))
+    assert loss.item() == pytest.approx(float(g["cam_loss"]), rel=1e-4)
+    loss.backward()
+    parameters = dict(classifier.named_parameters())
+    assert set(parameters) == set(g["cam_grad_names"])
+    for name, norm in zip(g["cam_grad_names"], g["cam_grad_norms"], strict=True):
+        gradient = parameters[name].grad
+        if np.isnan(norm):
+            assert gradient is None, name
+        else:
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-4), name
+
+
+@torch.inference_mode()
+def test_classifier_maps(golden, classifier):
+    g = golden("networks")
+    pair = torch.from_numpy(g["x"])
+    assert_close(classifier.eval().cam(pair, torch.arange(20)), g["cam_infer"])
+    assert_close(classifier.eval().cam(pair, torch.tensor([3, 14])), g["cam_infer"][[3, 14]])
+
+
+def test_batch_norm_keeps_its_statistics_in_training(golden, classifier):
+    before = {name: value.clone() for name, value in classifier.named_buffers()}
+    classifier.train()(torch.from_numpy(golden("networks")["x"]))
+    for name, value in classifier.named_buffers():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+@torch.inference_mode()
+def test_boundary_network(golden, boundary_network):
+    g = golden("networks")
+    x = torch.from_numpy(g["x"])
+    assert_close(boundary_network.train()(x), g["boundary_forward"])
+    assert_close(boundary_network.eval().edge(x), g["boundary_infer"][0])
+
+
+def test_only_the_heads_of_the_boundary_network_learn(golden, boundary_network):
+    g = golden("networks")
+    trained = {name for name, p in boundary_network.named_parameters() if p.requires_grad}
+    assert trained == set(g["boundary_trainable"])
+    boundary_network.train()(torch.from_numpy(g["x"])).sum().backward()
+    assert {name for name, p in boundary_network.named_parameters() if p.grad is not None} == trained
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (65, 97), (64, 96)])
+def test_edge_lies_on_the_stride_4_grid(boundary_network, size):
+    edge = boundary_network.eval().edge(torch.zeros(2, 3, *size))
+    assert edge.shape == ((size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1)
+
+
+@pytest.mark.parametrize("n_classes", [1, 3, 80])
+def test_any_number_of_classes(n_classes):
+    model = ResNet50CAM(n_classes).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 32, 48)).shape == (1, n_classes)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+
+from misc.config import Config
+from misc.image_io import read_label_map
+from step.common import DataSet
+from step.make_sem_seg import Propagated, mask_paths, propagated_scores, refine_and_save
+from step.masks import strongest
+
+
+@pytest.mark.parametrize("image", range(6))
+def test_golden(golden, image, tmp_path):
+    """From the network's output on: the three files that make_sem_seg writes."""
+    from PIL import Image
+
+    g = golden("pseudo_masks")
+    name = str(g["ids"][image])
+    pixels, keys, edge = g[f"img_{name}"], g[f"keys_{name}"], g[f"edge_{name}"][0]
+    (tmp_path / "JPEGImages").mkdir()
+    # a PNG under the name of the JPEG, so that no pixel changes
+    Image.fromarray(pixels).save(tmp_path / "JPEGImages" / f"{name}.jpg", format="PNG")
+    args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"))
+
+    scores = propagated_scores(
+        torch.from_numpy(g[f"cam_{name}"]), torch.from_numpy(edge), pixels.shape[:2], beta=5, exp_times=8
+    )
+    winners = strongest(scores, 0.21).astype(np.uint8)
+    refine_and_save(Propagated(name, winners, keys, edge), args=args, data=DataSet(args))
+
+    mask, refined, boundary = map(read_label_map, mask_paths(args, name))
+    assert (mask == g[f"sem_seg_{name}"]).mean() >= 0.999
+    assert (refined == g[f"sem_seg_crf_{name}"]).mean() >= 0.999
+    np.testing.assert_array_equal(boundary, g[f"edge_png_{name}"])
+
+
+def test_no_class_and_no_evidence_give_background():
+    size, edge = (9, 14), torch.zeros(3, 4)
+    nothing = propagated_scores(torch.zeros(0, 3, 4), edge, size, beta=5, exp_times=8)
+    blank = propagated_scores(torch.zeros(2, 3, 4), edge, size, beta=5, exp_times=8)
+    assert nothing.shape == (0, *size) and np.isfinite(blank).all()
+    assert not strongest(nothing, 0.21).any() and not strongest(blank, 0.21).any()
