@@ -1,0 +1,33 @@
+# make demo   the whole chain on a small generated set, in minutes on two CPU cores
+# make test   ruff, mypy and the tests
+# Both make .venv if it is not there. Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test bench clean
+
+demo: .venv/demo-ready
+	$(BIN)/python run_sample.py --config configs/demo.yaml
+
+test: .venv/test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/python -m pytest -q
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo-ready: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/test-ready: requirements-dev.txt .venv/demo-ready
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv result/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
