@@ -1,17 +1,19 @@
 """CAM files in the community's format (IRN, BES, SBE), read without running any code in them (SPEC 2)."""
 
-import collections
 import io
+import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy._core.multiarray import _reconstruct, scalar
 
 from misc.errors import InputError
 from misc.files import replacing
+
+ENTRIES = ("keys", "cam", "high_res")
 
 
 class CAM(NamedTuple):
@@ -48,7 +50,7 @@ def read_cam(path: str | Path, *, size: tuple[int, int] | None = None, n_classes
     """
     content = _read_dict(path)
     try:
-        cam = CAM(*(np.asarray(content[name]) for name in ("keys", "cam", "high_res")))
+        cam = CAM(*(content[name] for name in ENTRIES))
     except KeyError as error:
         raise InputError(f"{path}: not a CAM file, it has no {error}") from error
     problem = _misfit(cam, size, n_classes)
@@ -84,53 +86,104 @@ def stride4(side: int) -> int:
     return (side - 1) // 4 + 1
 
 
-def _read_dict(path: str | Path) -> dict[str, Any]:
+def _read_dict(path: str | Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file:
-            one_byte = np.lib.format.read_magic(file) == (1, 0)
-            header = np.lib.format.read_array_header_1_0 if one_byte else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(file)
-            if not dtype.hasobject or shape != ():
-                raise ValueError("an array, not a dict of arrays")
-            content = ArrayUnpickler(file).load()
+        file = io.BytesIO(Path(path).read_bytes())
+        one_byte = np.lib.format.read_magic(file) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if one_byte else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if not dtype.hasobject or shape != ():
+            raise ValueError("an array, not a dict of arrays")
+        content = _item(ArrayUnpickler(file).load())
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not a dict")
+        return {name: _array(content[name]) for name in ENTRIES if name in content}
     except FileNotFoundError as error:
         raise InputError(f"no CAM at {path}: run make_cam first, or point --cam_out_dir at your CAMs") from error
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{path}: cannot be read as a CAM file ({type(error).__name__}: {error})") from error
-    content = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a CAM file, it holds a {type(content).__name__}")
-    return content
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that can build NumPy arrays and torch tensors and nothing else.
+class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C one fill the memory
+    """An unpickler that writes down the calls a pickle asks for instead of making them.
 
-    Every other global a pickle asks for, and so every call it could make, is refused.
+    What it returns is made of plain Python values and `_Call`s; `_array` makes arrays of those, by hand:
+    NumPy's and torch's own constructors believe a forged dtype or size, and follow its pointers.
     """
 
-    _ALLOWED = {
+    _KNOWN = {
         # files of NumPy 1 say core, those of NumPy 2 say _core
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy.core.multiarray", "scalar"): scalar,
-        ("numpy._core.multiarray", "scalar"): scalar,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # bytes in protocol 2
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-        # torch's own version of this would unpickle the bytes without restraint
-        ("torch.storage", "_load_from_bytes"): lambda data: torch.load(
-            io.BytesIO(data), map_location="cpu", weights_only=True
-        ),
+        ("numpy.core.multiarray", "_reconstruct"): "array",
+        ("numpy._core.multiarray", "_reconstruct"): "array",
+        ("numpy", "ndarray"): "type",
+        ("numpy", "dtype"): "dtype",
+        ("_codecs", "encode"): "bytes",  # so in protocol 2
+        ("collections", "OrderedDict"): "hooks",  # a tensor's, always empty
+        ("torch._utils", "_rebuild_tensor_v2"): "tensor",
+        ("torch.storage", "_load_from_bytes"): "storage",
     }
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return self._ALLOWED[module, name]
+            return _Recorder(self._KNOWN[module, name])
         except KeyError:
             raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}, arrays need no such thing") from None
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("refused: it refers to data outside the file")
+
+class _Call:
+    """A call that was not made: what for, its arguments, and the state its result was to be given."""
+
+    state: Any = None
+
+    def __init__(self, kind: str, args: tuple[Any, ...]) -> None:
+        self.kind, self.args = kind, args
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Recorder:
+    """Stands for a function in a pickle."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(self, *args: Any) -> _Call:
+        return _Call(self.kind, args)
+
+
+def _item(root: Any) -> Any:
+    """What np.save wrapped in an array of one object."""
+    if isinstance(root, _Call) and root.kind == "array":
+        _, _, _, _, (item,) = root.state
+        return item
+    return root
+
+
+def _array(value: Any) -> np.ndarray:
+    kind = value.kind if isinstance(value, _Call) else type(value).__name__
+    if kind == "array":
+        _, shape, dtype, by_column, data = value.state
+        return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape, order="F" if by_column else "C")
+    if kind == "tensor":
+        storage, offset, size, stride = value.args[:4]
+        # torch's own function would unpickle the bytes without restraint
+        storage = torch.load(io.BytesIO(_bytes(storage.args[0])), map_location="cpu", weights_only=True)
+        numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
+        if math.prod(size) > len(numbers):
+            raise ValueError(f"a tensor of size {size} made of {len(numbers)} numbers")
+        return numbers.as_strided(size, stride, offset).numpy()
+    raise ValueError(f"{kind} where an array should be")
+
+
+def _dtype(call: _Call) -> np.dtype:
+    code, order = call.args[0], call.state[1]
+    if not re.fullmatch("[iuf][1248]", code):
+        raise ValueError(f"an array of type {code!r}")
+    return np.dtype(f"{order}{code}")
+
+
+def _bytes(data: Any) -> bytes:
+    return data.args[0].encode("latin1") if isinstance(data, _Call) else data

@@ -39,7 +39,7 @@ def run(args: Config) -> None:
     device = pick_device(args.device)
     model = ResNet50CAM(len(data.class_names))
     load_weights(model, args.cam_weights_name)
-    placed(model, device).eval()
+    placed(model.for_inference(), device)
     images = load_each(ScaledPairs(ids, data.root, args.cam_scales), len(ids), workers=args.workers)
     for image_id, size, pairs in tqdm(images, total=len(ids), desc="make_cam", unit="image"):
         keys = data.labels[image_id]

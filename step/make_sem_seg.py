@@ -72,7 +72,7 @@ def propagate(args: Config, data: DataSet, ids: list[str]) -> Iterator[Propagate
     device = pick_device(args.device)
     model = ResNet50SBE()
     load_weights(model, args.bes_weights_name)
-    placed(model, device).eval()
+    placed(model.for_inference(), device)
     for image_id, size, (pair,) in load_each(ScaledPairs(ids, data.root, (1.0,)), len(ids), workers=args.workers):
         cam = read_cam(cam_path(args, image_id), size=tuple(size), n_classes=len(data.class_names))
         with torch.inference_mode():

@@ -88,3 +88,17 @@ def test_any_number_of_classes(n_classes):
     model = ResNet50CAM(n_classes).eval()
     with torch.inference_mode():
         assert model(torch.zeros(1, 3, 32, 48)).shape == (1, n_classes)
+
+
+@torch.inference_mode()
+def test_folded_batch_norm_gives_the_golden_numbers(golden, fill_with_formula):
+    g = golden("networks")
+    x = torch.from_numpy(g["x"])
+    for model in (ResNet50CAM(20), ResNet50SBE()):
+        fill_with_formula(model.state_dict())
+        model.for_inference()
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+        if isinstance(model, ResNet50CAM):
+            assert_close(model.cam(x, torch.arange(20)), g["cam_infer"])
+        else:
+            assert_close(model.edge(x), g["boundary_infer"][0])
