@@ -32,13 +32,30 @@ class CAM(NamedTuple):
 def write_cam(path: str | Path, cam: CAM) -> None:
     """Save as the published code does: a pickled dict, `keys` and `cam` torch tensors, `high_res` an array."""
     content = {
-        "keys": torch.from_numpy(cam.keys.copy()),
-        # a copy, since pickling a view would store all it is a view of
-        "cam": torch.from_numpy(cam.cam_s4.copy()),
-        "high_res": np.ascontiguousarray(cam.cam_full),
+        "keys": torch.from_numpy(cam.keys),
+        "cam": torch.from_numpy(cam.cam_s4),
+        "high_res": cam.cam_full,
     }
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.array(content, dtype=object), allow_pickle=True)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        ArrayPickler(file, protocol=4).dump(np.array(content, dtype=object))
+
+
+class ArrayPickler(pickle.Pickler):
+    """Writes equal arrays and tensors as equal bytes that any NumPy and any torch can load.
+
+    Their own pickles hold the address of a tensor's storage, and the name of a module that NumPy 1
+    does not have.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, torch.Tensor):
+            return {torch.int64: torch.LongTensor, torch.float32: torch.FloatTensor}[obj.dtype], (obj.numpy(),)
+        if isinstance(obj, np.ndarray) and obj.dtype == object:
+            return np.array, (obj.item(), "O")
+        if isinstance(obj, np.ndarray):
+            return np.ndarray, (obj.shape, obj.dtype.str, bytearray(np.ascontiguousarray(obj)))
+        return NotImplemented
 
 
 def read_cam(path: str | Path, *, size: tuple[int, int] | None = None, n_classes: int | None = None) -> CAM:
@@ -115,12 +132,17 @@ class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C on
         # files of NumPy 1 say core, those of NumPy 2 say _core
         ("numpy.core.multiarray", "_reconstruct"): "array",
         ("numpy._core.multiarray", "_reconstruct"): "array",
-        ("numpy", "ndarray"): "type",
+        ("numpy", "ndarray"): "ndarray",
         ("numpy", "dtype"): "dtype",
         ("_codecs", "encode"): "bytes",  # so in protocol 2
         ("collections", "OrderedDict"): "hooks",  # a tensor's, always empty
         ("torch._utils", "_rebuild_tensor_v2"): "tensor",
         ("torch.storage", "_load_from_bytes"): "storage",
+        # what ArrayPickler writes
+        ("numpy", "array"): "wrapped",
+        ("builtins", "bytearray"): "bytes",
+        ("torch", "LongTensor"): "tensor of",
+        ("torch", "FloatTensor"): "tensor of",
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -156,6 +178,8 @@ class _Recorder:
 
 def _item(root: Any) -> Any:
     """What np.save wrapped in an array of one object."""
+    if isinstance(root, _Call) and root.kind == "wrapped":
+        return root.args[0]
     if isinstance(root, _Call) and root.kind == "array":
         _, _, _, _, (item,) = root.state
         return item
@@ -164,9 +188,15 @@ def _item(root: Any) -> Any:
 
 def _array(value: Any) -> np.ndarray:
     kind = value.kind if isinstance(value, _Call) else type(value).__name__
+    if kind == "tensor of":
+        return _array(value.args[0])
+    if kind == "ndarray":
+        shape, dtype, data = value.args
+        return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape)
     if kind == "array":
         _, shape, dtype, by_column, data = value.state
-        return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape, order="F" if by_column else "C")
+        numbers = _dtype(dtype)  # before the bytes: objects have none
+        return np.frombuffer(_bytes(data), numbers).reshape(shape, order="F" if by_column else "C")
     if kind == "tensor":
         storage, offset, size, stride = value.args[:4]
         # torch's own function would unpickle the bytes without restraint
@@ -178,12 +208,20 @@ def _array(value: Any) -> np.ndarray:
     raise ValueError(f"{kind} where an array should be")
 
 
-def _dtype(call: _Call) -> np.dtype:
-    code, order = call.args[0], call.state[1]
-    if not re.fullmatch("[iuf][1248]", code):
-        raise ValueError(f"an array of type {code!r}")
-    return np.dtype(f"{order}{code}")
+def _dtype(call: _Call | str) -> np.dtype:
+    """The type of numbers that a pickled dtype, or its name, stands for; numbers only."""
+    name = call if isinstance(call, str) else f"{call.state[1]}{call.args[0]}"
+    if not re.fullmatch("[<>|=][iuf][1248]", name):
+        raise ValueError(f"an array of type {name!r}")
+    return np.dtype(name)
 
 
 def _bytes(data: Any) -> bytes:
-    return data.args[0].encode("latin1") if isinstance(data, _Call) else data
+    """Bytes as such, or as a bytearray or a text that a pickle would have turned into them."""
+    if isinstance(data, _Call):
+        data = data.args[0] if data.args else b""
+    if isinstance(data, str):
+        return data.encode("latin1")
+    if not isinstance(data, bytes):
+        raise ValueError(f"a {type(data).__name__} where the bytes of an array should be")
+    return data

@@ -29,12 +29,14 @@ def read_state(path: str | Path) -> State:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: refused, it holds more than tensors ({reason})") from error
+        # torch's own text advises to load the file all the same
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        raise InputError(f"{path}: refused, it holds more than tensors ({wanted[1] if wanted else 'code'})") from error
     except Exception as error:  # a damaged archive can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as a checkpoint ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: cannot be read as a checkpoint ({_first_line(error)})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise InputError(f"{path}: not a state dict (names and tensors)")
     return state
 
@@ -60,11 +62,15 @@ def imagenet_state() -> State:
     weights = ResNet50_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # the network, or a damaged cache, which can raise anything
         raise InputError(
-            f"cannot download the ImageNet weights ({error}): download {weights.url} elsewhere "
+            f"cannot get the ImageNet weights ({_first_line(error)}): download {weights.url} elsewhere "
             "and pass its path as --backbone_weights"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Pattern[str]) -> None:

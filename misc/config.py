@@ -3,6 +3,7 @@
 Read by `read_config`: defaults < YAML (`--config`, may be given more than once) < command line.
 """
 
+import math
 import os
 import re
 import sys
@@ -12,6 +13,8 @@ from typing import Any, Literal, get_type_hints
 from jsonargparse import ArgumentParser
 
 from misc.errors import InputError
+
+ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
 
 
 def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -55,7 +58,7 @@ class Config:
     method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …")
     num_workers: int | None = setting(None, "Worker processes (default: one a core); 0 works in this process.", low=0)
-    seed: int = setting(5, "Seed of everything random.", low=0)
+    seed: int = setting(5, "Seed of everything random.", low=0, high=2**32 - 1)
     log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
     eval_backend: Literal["own", "chainercv"] = setting("own", "Who counts in the evaluations; both say the same.")
 
@@ -77,7 +80,7 @@ class Config:
     # make_demo_set
     demo_train_images: int = setting(160, "Training images of the demo set.", low=1)
     demo_val_images: int = setting(32, "Validation images of the demo set.", low=1)
-    demo_side: int = setting(128, "About how large its images are, pixels.", low=48)
+    demo_side: int = setting(128, "About how large its images are, pixels.", low=64)
 
     # train_cam
     cam_crop_size: int = setting(512, "Crop the classifier is trained on, pixels.", low=32)
@@ -120,6 +123,8 @@ class Config:
     def __post_init__(self) -> None:
         for f in fields(self):
             values = getattr(self, f.name)
+            if values is None and f.default is not None:
+                raise InputError(f"{f.name}: null is not accepted; leave it out for its default")
             low, high = f.metadata["low"], f.metadata["high"]
             for value in values if isinstance(values, tuple) else (values,):
                 if value is not None and not _in_range(value, low, high):
@@ -153,9 +158,6 @@ def read_config(argv: list[str] | None = None) -> Config:
     arguments = sys.argv[1:] if argv is None else argv
     values = vars(_parser().parse_args([_spell_out(argument) for argument in arguments]))
     values.pop("config", None)
-    alias = values.pop("train_bes_pass")
-    if alias is not None:
-        values["train_sbe_boundary_pass"] = alias
     return Config(**values)
 
 
@@ -170,15 +172,14 @@ def _parser() -> ArgumentParser:
     hints = get_type_hints(Config)
     for f in fields(Config):
         switch: dict[str, Any] = {"nargs": "?", "const": True} if hints[f.name] is bool else {}
-        parser.add_argument(f"--{f.name}", type=hints[f.name], default=f.default, help=f.metadata["help"], **switch)
-    same = "The same as train_sbe_boundary_pass."
-    parser.add_argument("--train_bes_pass", type=bool | None, nargs="?", const=True, help=same)
+        names = [f"--{name}" for name in (f.name, ALIASES.get(f.name)) if name]
+        parser.add_argument(*names, type=hints[f.name], default=f.default, help=f.metadata["help"], **switch)
     return parser
 
 
 def _spell_out(argument: str) -> str:
     """--no_x and --no-x mean --x=false, for the switches."""
-    switches = {f.name for f in fields(Config) if f.type is bool} | {"train_bes_pass"}
+    switches = {f.name for f in fields(Config) if f.type is bool} | set(ALIASES.values())
     name = argument[5:].replace("-", "_")
     return f"--{name}=false" if argument[:5] in ("--no-", "--no_") and name in switches else argument
 
@@ -190,10 +191,12 @@ class _OneLineParser(ArgumentParser):
 
 
 def _in_range(value: Any, low: float | None, high: float | None) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     return (low is None or value >= low) and (high is None or value <= high)
 
 
 def _range_text(low: float | None, high: float | None) -> str:
     if high is None:
-        return f"at least {low}"
+        return f"a finite number of at least {low}"
     return f"at most {high}" if low is None else f"between {low} and {high}"

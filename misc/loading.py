@@ -49,7 +49,7 @@ def _unguarded(loader: DataLoader) -> Iterator[Any]:
                 raise batch
             yield batch
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # an exception of the data set's own
             raise
         raise InputError("a loading process died, perhaps for want of memory: try a smaller --num_workers") from error
 

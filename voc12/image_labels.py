@@ -65,7 +65,7 @@ class ImageLabels:
             names = [item.text or "" for item in ElementTree.parse(path).getroot().iterfind("object/name")]
         except FileNotFoundError as error:
             raise InputError(f"no label for {image_id}: neither in {self.path} nor at {path}") from error
-        except (OSError, ElementTree.ParseError) as error:
+        except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
             raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
         unknown = [name for name in names if name.strip() not in self.class_names]
         if unknown:

@@ -40,12 +40,11 @@ def find(path: str | Path) -> Path:
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a text file without surrounding blanks, empty ones left out."""
-    found = find(path)
     try:
-        lines = found.read_text(encoding="utf-8-sig").splitlines()
+        lines = find(path).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such list") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     return [line.strip() for line in lines if line.strip()]
 

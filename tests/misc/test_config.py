@@ -1,0 +1,253 @@
+"""Settings: where a value comes from, what is refused, and that none of them is dead."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from misc.config import Config, read_config
+from misc.errors import InputError
+
+PROJECT = Path(__file__).resolve().parents[2]
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+SWITCHES = [name for name in FIELDS if name.endswith("_pass")]
+
+PUBLISHED = {
+    "train_aug_list": "voc12/train_aug.txt",
+    "train_list": "voc12/train.txt",
+    "val_list": "voc12/val.txt",
+    "infer_list": None,
+    "chainer_eval_set": "train",
+    "seed": 5,
+    "cam_crop_size": 512,
+    "cam_resize_long": (320, 512),
+    "cam_batch_size": 16,
+    "cam_num_epoches": 5,
+    "cam_learning_rate": 0.1,
+    "cam_weight_decay": 1e-4,
+    "sgd_momentum": 1e-4,
+    "cam_eval_thres": 0.21,
+    "cam_scales": (1.0, 0.5, 1.5, 2.0),
+    "conf_fg_thres": 0.30,
+    "conf_bg_thres": 0.07,
+    "window_size": 13,
+    "theta_scale": 0.30,
+    "theta_diff": 0.10,
+    "salbound_thres": 0.5,
+    "bes_crop_size": 512,
+    "bes_batch_size": 16,
+    "bes_num_epoches": 3,
+    "bes_learning_rate": 0.1,
+    "bes_weight_decay": 1e-4,
+    "beta": 5,
+    "exp_times": 8,
+    "sem_seg_bg_thres": 0.21,
+    "train_cam_pass": True,
+    "make_cam_pass": True,
+    "eval_cam_pass": True,
+    "make_boundary_label_pass": True,
+    "train_sbe_boundary_pass": True,
+    "make_sem_seg_pass": True,
+    "eval_sem_seg_pass": True,
+    "cam_out_dir": "result/cam",
+}
+OTHER_PUBLISHED_FLAGS = {
+    "voc12_root", "num_workers", "log_name", "cam_weights_name", "bes_weights_name", "cam_vis_dir",
+    "boundary_label_dir", "sem_seg_out_dir",
+}  # fmt: skip
+
+
+def yaml(folder: Path, text: str, name: str = "settings.yaml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return f"--config={folder / name}"
+
+
+@pytest.mark.parametrize(("name", "value"), PUBLISHED.items())
+def test_published_values_are_the_defaults(name, value):
+    assert getattr(read_config([]), name) == value
+
+
+def test_every_published_flag_is_there_and_the_dead_ones_are_not():
+    assert FIELDS.keys() >= OTHER_PUBLISHED_FLAGS
+    assert not {"test_list", "cam_network", "bes_network", "newL"} & FIELDS.keys()
+
+
+def test_command_line_beats_later_yaml_beats_earlier_yaml_beats_default(tmp_path):
+    first = yaml(tmp_path, "seed: 1\nbeta: 1\nexp_times: 1\n", "first.yaml")
+    second = yaml(tmp_path, "seed: 2\nbeta: 2\n", "second.yaml")
+    config = read_config([first, second, "--seed", "3"])
+    assert (config.seed, config.beta, config.exp_times, config.window_size) == (3, 2, 1, 13)
+
+
+@pytest.mark.parametrize("name", [*SWITCHES, "train_bes_pass"])
+@pytest.mark.parametrize(
+    ("spelling", "value"),
+    [
+        (["--{}"], True),
+        (["--{}", "true"], True),
+        (["--{}=true"], True),
+        (["--{}", "false"], False),
+        (["--{}", "False"], False),
+        (["--{}=false"], False),
+        (["--no_{}"], False),
+        (["--no-{}"], False),
+    ],
+)
+def test_a_switch_has_many_spellings(name, spelling, value):
+    config = read_config([part.format(name) for part in spelling])
+    assert getattr(config, name.replace("train_bes", "train_sbe_boundary")) is value
+
+
+def test_hyphens_in_a_negated_switch():
+    assert read_config(["--no-train-cam-pass"]).train_cam_pass is False
+
+
+@pytest.mark.parametrize(
+    ("in_yaml", "arguments", "value"),
+    [
+        ("train_bes_pass: false", [], False),
+        ("train_bes_pass: false", ["--train_sbe_boundary_pass"], True),
+        ("train_bes_pass: false", ["--train_bes_pass"], True),
+        ("train_sbe_boundary_pass: false", ["--train_bes_pass"], True),
+        ("train_sbe_boundary_pass: true", ["--no_train_bes_pass"], False),
+        ("seed: 1", ["--no_train_bes_pass", "--train_sbe_boundary_pass"], True),
+    ],
+)
+def test_train_bes_pass_is_another_name_of_the_same_switch(tmp_path, in_yaml, arguments, value):
+    assert read_config([yaml(tmp_path, in_yaml), *arguments]).train_sbe_boundary_pass is value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--sede", "4"], "--sede"),
+        (["--see", "4"], "--see"),  # no abbreviations: a new setting would change what they mean
+        (["--make_cam"], "--make_cam"),
+        (["--no_seed"], "--no_seed"),
+        (["--no_pass"], "--no_pass"),
+        (["stray"], "stray"),
+        (["--seed"], "seed"),
+        (["--seed", "five"], "seed"),
+        (["--seed", "5.5"], "seed"),
+        (["--seed", "true"], "seed"),
+        (["--seed", "-1"], "seed"),
+        (["--seed", "99999999999999999999"], "seed"),
+        (["--beta", "nan"], "beta"),
+        (["--beta", "-0.1"], "beta"),
+        (["--make_cam_pass", "banana"], "make_cam_pass"),
+        (["--method", "irn"], "method"),
+        (["--chainer_eval_set", "test"], "chainer_eval_set"),
+        (["--conf_fg_thres", "1.01"], "conf_fg_thres"),
+        (["--window_size", "12"], "window_size"),
+        (["--window_size", "-1"], "window_size"),
+        (["--cam_batch_size", "0"], "cam_batch_size"),
+        (["--cam_scales", "[]"], "cam_scales"),
+        (["--cam_scales", "[1, 0]"], "cam_scales"),
+        (["--cam_resize_long", "[512, 320]"], "cam_resize_long"),
+        (["--cam_resize_long", "[320]"], "cam_resize_long"),
+        (["--num_workers", "-1"], "num_workers"),
+        (["--demo_side", "63"], "demo_side"),
+        (["--config", "no/such.yaml"], "no/such.yaml"),
+    ],
+)
+def test_refused_by_name_on_the_command_line(arguments, named):
+    with pytest.raises(InputError, match=re.escape(named)) as error:
+        read_config(arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sede: 4", "sede"),
+        ("see: 4", "see"),
+        ("seed: five", "seed"),
+        ("seed: true", "seed"),
+        ("seed: null", "seed"),
+        ("voc12_root: null", "voc12_root"),
+        ("cam_scales: null", "cam_scales"),
+        ("make_cam_pass: null", "make_cam_pass"),
+        ("beta: .nan", "beta"),
+        ("salbound_thres: .inf", "salbound_thres"),
+        ("cam_scales: [1, .nan]", "cam_scales"),
+        ("cam_scales: [1, a]", "cam_scales"),
+        ("make_cam_pass: 3", "make_cam_pass"),
+        ("cam_out_dir: [a]", "cam_out_dir"),
+        ("conf_bg_thres: -1", "conf_bg_thres"),
+        ("seed: [1", "config"),
+        ("- seed", "config"),
+    ],
+)
+def test_refused_by_name_in_yaml(tmp_path, text, named):
+    with pytest.raises(InputError, match=named) as error:
+        read_config([yaml(tmp_path, text)])
+    assert "\n" not in str(error.value)
+
+
+def test_null_stands_for_the_default_where_that_is_none(tmp_path):
+    config = read_config([yaml(tmp_path, "infer_list: null\nnum_workers: null\n")])
+    assert config.infer_list is None and config.num_workers is None
+    assert config.infer_list_or_default == config.train_list
+    assert config.workers >= 1
+
+
+def test_infer_list_and_workers_as_given():
+    config = read_config(["--infer_list", "mine.txt", "--num_workers", "0"])
+    assert (config.infer_list_or_default, config.workers) == ("mine.txt", 0)
+
+
+def test_whole_numbers_serve_as_floats_and_lists_as_scales(tmp_path):
+    config = read_config([yaml(tmp_path, "cam_scales: [1, 2]"), "--beta", "7"])
+    assert config.cam_scales == (1.0, 2.0) and config.beta == 7.0
+
+
+def test_the_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_config([]).seed = 1
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configs_load(path):
+    assert read_config(["--config", str(path)])
+
+
+def test_the_published_baseline_and_the_published_defaults():
+    sbe = read_config([f"--config={PROJECT}/configs/voc12_sbe.yaml"])
+    assert sbe == Config()
+    bes = read_config([f"--config={PROJECT}/configs/voc12_bes.yaml"])
+    changed = {name for name in FIELDS if getattr(bes, name) != getattr(sbe, name)}
+    assert changed == {"method", "cam_eval_thres", "sem_seg_bg_thres"}
+    assert (bes.cam_eval_thres, bes.sem_seg_bg_thres, bes.uses_saliency, sbe.uses_saliency) == (0.11, 0.25, False, True)
+
+
+def test_help_shows_every_setting_without_loading_torch():
+    probe = (
+        "import sys, misc.config as c\n"
+        "try: c.read_config(['--help'])\n"
+        "except SystemExit: assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=PROJECT, capture_output=True, text=True, check=True)
+    words = " ".join(done.stdout.split())
+    for name, f in FIELDS.items():
+        assert f"--{name}" in words
+        assert len(f.metadata["help"]) > 5 and f.metadata["help"].split()[0] in words
+
+
+def test_no_setting_is_dead():
+    """Every field is read outside the module, as itself or through a property of the settings."""
+    sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).glob("*.py")]
+    sources = [path for path in [PROJECT / "run_sample.py", *sources] if path.name != "config.py"]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    steps = set(re.findall(r'"(\w+)"', re.search(r"^PREPARATION.*?^STEPS.*?^\)", code, re.M | re.S)[0]))
+    own = (PROJECT / "misc" / "config.py").read_text(encoding="utf-8")
+    through = {  # field: the property that reads it
+        field: name
+        for name, body in re.findall(r"@property\n    def (\w+)\(.*?\n(.*?)(?=\n\n)", own, re.S)
+        for field in re.findall(r"self\.(\w+)", body)
+    }
+    read = set(re.findall(r"args\.(\w+)", code))
+    dead = {n for n in FIELDS if n not in read and through.get(n) not in read and n.removesuffix("_pass") not in steps}
+    assert not dead

@@ -1,0 +1,137 @@
+"""Lists of images, as people write them, and the ones the project brings along."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from misc.errors import InputError
+from voc12.image_labels import ImageLabels, read_class_names
+from voc12.image_set import PROJECT, VOCRoot, find, merged, read_lines, read_list
+
+
+def listed(tmp_path: Path, content: bytes) -> list[str]:
+    (tmp_path / "list.txt").write_bytes(content)
+    return read_list(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"2007_000032\n2007_000039\n",
+        b"2007_000032\n2007_000039",
+        b"2007_000032\r\n2007_000039\r\n",
+        b"\n\n2007_000032\n \n2007_000039\n\n",
+        b"  2007_000032\t\n 2007_000039  \n",
+        b"\xef\xbb\xbf2007_000032\n2007_000039\n",
+        b"2007_000032\n2007_000039\n2007_000032\n",
+    ],
+    ids=["plain", "no newline", "CRLF", "blank lines", "spaces", "BOM", "duplicate"],
+)
+def test_lists_as_people_write_them(tmp_path, content):
+    assert listed(tmp_path, content) == ["2007_000032", "2007_000039"]
+
+
+def test_ids_are_strings_and_keep_their_order(tmp_path):
+    ids = ["2007_000032", "000000000139", "b", "a", "COCO_train2014_000000000009", "über", "x.y"]
+    assert listed(tmp_path, "\n".join(ids).encode()) == ids
+
+
+def test_duplicates_are_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert listed(tmp_path, b"a\nb\na\na\n") == ["a", "b"]
+    assert "2 duplicate IDs" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \r\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_list(tmp_path, content):
+    with pytest.raises(InputError, match=r"list\.txt: the list is empty"):
+        listed(tmp_path, content)
+
+
+def test_no_list(tmp_path):
+    with pytest.raises(InputError, match=r"none\.txt: no such list"):
+        read_list(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("path", ["", ".", "a" * 300, "a\0b"])
+def test_no_file_name(path):
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        read_list(path)
+
+
+def test_no_text(tmp_path):
+    with pytest.raises(InputError, match=r"list\.txt: cannot be read as UTF-8 text"):
+        listed(tmp_path, b"\x89PNG\r\n\x1a\n\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    "image_id", ["../../etc/passwd", "a/b", "/etc/passwd", "..", ".", "a\\b", "/JPEGImages/a.jpg /Seg/a.png", "a\0b"]
+)
+def test_an_id_that_leaves_its_folder(tmp_path, image_id):
+    with pytest.raises(InputError, match=re.escape(f"{image_id!r} is not an image ID")):
+        listed(tmp_path, f"good\n{image_id}\n".encode())
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"))))
+def test_merged_lists_hold_every_id_once_in_order(lists):
+    found = merged(*lists)
+    everything = [image_id for ids in lists for image_id in ids]
+    assert sorted(found) == sorted(set(everything))
+    assert found == sorted(found, key=everything.index)
+
+
+def test_paths_below_a_root():
+    root = VOCRoot(Path("/voc"))
+    paths = (root.image("a"), root.saliency("a"), root.truth("a"), root.annotation("a"), root.image_set("val"))
+    assert [str(path) for path in paths] == [
+        "/voc/JPEGImages/a.jpg",
+        "/voc/Sal/a.png",
+        "/voc/SegmentationClass/a.png",
+        "/voc/Annotations/a.xml",
+        "/voc/ImageSets/Segmentation/val.txt",
+    ]
+
+
+def test_what_is_here_comes_before_what_the_project_brings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find("voc12/train.txt") == PROJECT / "voc12" / "train.txt"
+    (tmp_path / "voc12").mkdir()
+    (tmp_path / "voc12" / "train.txt").write_text("mine\n")
+    assert read_list("voc12/train.txt") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "first"),
+    [
+        ("train", 1464, "2007_000032"),
+        ("val", 1449, "2007_000033"),
+        ("train_aug", 10582, None),
+        ("test", 1456, None),
+    ],
+)
+def test_the_lists_of_the_community(name, count, first):
+    ids = read_list(PROJECT / "voc12" / f"{name}.txt")
+    assert len(ids) == count == len(read_lines(PROJECT / "voc12" / f"{name}.txt"))
+    assert first is None or ids[0] == first
+    assert all(re.fullmatch(r"20\d\d_\d{6}", image_id) for image_id in ids)
+
+
+def test_training_and_validation_are_apart():
+    train, val, train_aug, test = (
+        set(read_list(PROJECT / "voc12" / f"{n}.txt")) for n in ("train", "val", "train_aug", "test")
+    )
+    assert train <= train_aug
+    assert not train_aug & val and not (train_aug | val) & test
+
+
+def test_every_training_and_validation_image_has_a_label(tmp_path):
+    names = read_class_names("voc12/class_names.txt")
+    assert len(names) == 20 and names[0] == "aeroplane" and names[14] == "person" and names[19] == "tvmonitor"
+    labels = ImageLabels("voc12/cls_labels.txt", VOCRoot(tmp_path / "no root"), names)
+    for image_id in merged(*(read_list(PROJECT / "voc12" / f"{n}.txt") for n in ("train_aug", "val"))):
+        assert len(labels[image_id]) >= 1
+    assert labels["2007_000032"].tolist() == [0, 14]  # an aeroplane and people
