@@ -1,7 +1,5 @@
-"""What many tests need: the golden arrays, a tiny VOC-format set, and the command line."""
+"""What many tests need: the golden arrays, a tiny VOC-format set, and settings that fit it."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,3 +28,62 @@ def fill_with_formula() -> Callable[[dict[str, Any]], None]:
     from tests.golden.formula_weights import fill
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def tiny_voc(tmp_path_factory) -> Path:
+    """A VOC root with four training and two validation images of about 64×64. Not to be changed."""
+    from voc12.generated_set import generate
+
+    root = tmp_path_factory.mktemp("tiny_voc")
+    generate(root, seed=1, train_images=4, val_images=2, side=64)
+    return root
+
+
+@pytest.fixture(scope="session")
+def backbone_file(tmp_path_factory, fill_with_formula) -> Path:
+    """A torchvision ResNet-50 state dict, `fc` included, of formula weights."""
+    import torch
+    from torchvision.models import resnet50
+
+    path = tmp_path_factory.mktemp("backbone") / "resnet50.pth"
+    model = resnet50(weights=None)
+    fill_with_formula(model.state_dict())
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def tiny_args(tiny_voc, backbone_file, tmp_path) -> Callable[..., list[str]]:
+    """tiny_args(cam_scales="[1.0]"): a command line for the tiny set with outputs below tmp_path."""
+
+    def arguments(**changes: object) -> list[str]:
+        lists = tiny_voc / "ImageSets" / "Segmentation"
+        values = {
+            "voc12_root": tiny_voc,
+            "train_aug_list": lists / "train.txt",
+            "train_list": lists / "train.txt",
+            "val_list": lists / "val.txt",
+            "backbone_weights": backbone_file,
+            "num_workers": 0,
+            "device": "cpu",
+            "cam_crop_size": 64,
+            "cam_resize_long": "[56, 72]",
+            "cam_batch_size": 2,
+            "cam_num_epoches": 1,
+            "cam_learning_rate": 0.001,
+            "cam_scales": "[1.0, 0.5]",
+            "bes_crop_size": 64,
+            "bes_batch_size": 2,
+            "bes_num_epoches": 1,
+            "exp_times": 3,
+            "log_name": tmp_path / "log",
+            "cam_weights_name": tmp_path / "sess" / "cam.pth",
+            "bes_weights_name": tmp_path / "sess" / "bes.pth",
+            **{name: tmp_path / name for name in ("cam_out_dir", "cam_vis_dir", "boundary_label_dir")},
+            "sem_seg_out_dir": tmp_path / "sem_seg",
+            **changes,
+        }
+        return [f"--{name}={value}" for name, value in values.items()]
+
+    return arguments
