@@ -195,8 +195,8 @@ def _array(value: Any) -> np.ndarray:
         return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape)
     if kind == "array":
         _, shape, dtype, by_column, data = value.state
-        numbers = _dtype(dtype)  # before the bytes: objects have none
-        return np.frombuffer(_bytes(data), numbers).reshape(shape, order="F" if by_column else "C")
+        number = _dtype(dtype)  # before the bytes: objects have none
+        return np.frombuffer(_bytes(data), number).reshape(shape, order="F" if by_column else "C")
     if kind == "tensor":
         storage, offset, size, stride = value.args[:4]
         # torch's own function would unpickle the bytes without restraint

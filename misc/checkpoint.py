@@ -93,5 +93,5 @@ def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Patt
 def save_weights(module: nn.Module, path: str | Path) -> None:
     """Save a network's tensors, contiguous and on the CPU, so that any device and layout can load them."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would store it
+        torch.save(state, file)
