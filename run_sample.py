@@ -65,11 +65,13 @@ def check(names: list[str], args: Config) -> dict[str, str]:
     """Look at all that the steps will need; returns for each what it reads and writes, for the log."""
     from functools import partial
 
-    from misc.device import pick_device
+    from misc.device import check_amp, pick_device
     from misc.preflight import Preflight
 
     preflight = Preflight()
     preflight.attempt(partial(pick_device, args.device))
+    if args.amp and not preflight.problems:
+        preflight.attempt(partial(check_amp, pick_device(args.device)))
     preflight.folder("voc12_root", args.voc12_root)
     if not preflight.problems:
         for name in names:

@@ -58,6 +58,7 @@ class Config:
     method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …")
     num_workers: int | None = setting(None, "Worker processes (default: one a core); 0 works in this process.", low=0)
+    amp: bool = setting(False, "Compute convolutions in bfloat16: faster, results differ a little.")
     seed: int = setting(5, "Seed of everything random.", low=0, high=2**32 - 1)
     log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
     eval_backend: Literal["own", "chainercv"] = setting("own", "Who counts in the evaluations; both say the same.")

@@ -24,6 +24,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 in the convolutions of what runs inside, if enabled; parameters and sums stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def check_amp(device: torch.device) -> None:
+    """InputError if the device cannot compute in bfloat16."""
+    able = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not able:
+        raise InputError(f"amp: this {device.type} device has no bfloat16 arithmetic: leave it off")
+
+
 def placed(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to its device, channels last: convolutions are faster so on CPUs and on tensor cores."""
     return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from misc.errors import InputError
@@ -75,6 +76,16 @@ def write_mask(path: str | Path, labels: np.ndarray) -> None:
 def normalise(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB → (3, H, W) float32, ImageNet mean 0 and deviation 1."""
     return ((image.astype(np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1)
+
+
+def normalised_pair(image: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(H, W, 3) uint8 RGB → (2, 3, H, W) float32 on `device`, channels last: the image, its mirror image.
+
+    The bytes travel to the device, a quarter (an eighth, for two images) of what they become there.
+    """
+    mean, std = (torch.from_numpy(values).to(device) for values in (MEAN, STD))
+    pixels = (image.to(device).float() / 255 - mean) / std
+    return torch.stack([pixels, pixels.flip(1)]).permute(0, 3, 1, 2)
 
 
 def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:

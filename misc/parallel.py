@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -16,30 +16,43 @@ Result = TypeVar("Result")
 
 
 def parallel_map(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, desc: str, total: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    desc: str,
+    total: int | None = None,
+    threads: bool = False,
 ) -> Iterator[Result]:
     """Yield function(item) for each item, in order, computed by `workers` processes (0: in this one).
 
     `items` is consumed only as fast as the workers keep up, so it may be a generator that computes
     its items: its work and theirs go on at the same time.
 
-    function  importable by name (a module's function, or a partial of one)
+    function  importable by name (a module's function, or a partial of one), unless `threads`
+    threads   threads instead of processes: for writing files, which needs no core of its own
     desc      text of the progress bar
     Raises    what `function` raises, as soon as its turn comes; InputError if a worker dies.
     """
     if isinstance(items, Sized):
         total = len(items)
     with tqdm(total=total, desc=desc, unit="image") as bar:
-        for result in _ordered(function, items, workers):
+        for result in _ordered(function, items, workers, threads):
             bar.update()
             yield result
 
 
-def _ordered(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def _ordered(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: bool
+) -> Iterator[Result]:
     if workers == 0:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool: Executor = (
+        ThreadPoolExecutor(workers)
+        if threads
+        else ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    )
     try:
         waiting: deque[Future[Result]] = deque()
         for item in items:

@@ -9,11 +9,14 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from misc.device import autocast
 from misc.errors import InputError
 from misc.loading import epoch_batches, load_batches
 from misc.optim import PolySGD
 
 log = logging.getLogger(__name__)
+
+SHOWN_EVERY = 5  # steps between two looks at the running loss
 
 Terms = dict[str, torch.Tensor]  # named scalars; "loss" is what is minimised
 
@@ -29,6 +32,7 @@ def train(
     seed: int,
     workers: int,
     device: torch.device,
+    amp: bool,
     desc: str,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
@@ -47,13 +51,15 @@ def train(
     running = RunningMeans()
     with tqdm(total=len(batches) * batch_size, desc=desc, unit="image") as bar:
         for step, batch in enumerate(load_batches(dataset, batches, workers=workers), start=1):
-            values = terms(*(_to(part, device) for part in batch))
+            with autocast(device, amp):
+                values = terms(*(_to(part, device) for part in batch))
             optimizer.zero_grad(set_to_none=True)
             values["loss"].backward()
             optimizer.step()
             running.add(values)
             bar.update(batch_size)
-            bar.set_postfix(running.means(), refresh=False)
+            if step % SHOWN_EVERY == 0:  # reading the loss waits for the device
+                bar.set_postfix(running.means(), refresh=False)
             if step % per_epoch == 0:
                 epoch = step // per_epoch
                 log.info("epoch %d/%d: %s", epoch, epochs, running)
@@ -73,16 +79,16 @@ class RunningMeans:
     """Means of named scalars since the epoch began."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor | float] = {}
         self._count = 0
 
     def add(self, values: Terms) -> None:
         self._count += 1
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.item()
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
 
     def means(self) -> dict[str, float]:
-        return {name: total / self._count for name, total in self._sums.items()}
+        return {name: float(total) / self._count for name, total in self._sums.items()}
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {mean:.4f}" for name, mean in self.means().items())

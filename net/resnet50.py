@@ -1,11 +1,14 @@
 """The backbone of both networks: torchvision's ResNet-50 at stride 16, batch norm frozen (SPEC 1, 5)."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet, resnet50
+
+PIXELS_AT_ONCE = 4_000_000  # about 4 GB of activations
 
 
 def resnet50_stride16() -> ResNet:
@@ -25,6 +28,11 @@ def resnet50_stride16() -> ResNet:
 def stem(backbone: ResNet, images: torch.Tensor) -> torch.Tensor:
     """(N, 3, H, W) normalised images → (N, 64, h, w) at stride 4, after the max-pool."""
     return backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
+
+
+def affordable(images: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The batch as it is or, where its images are large, image by image, which halves the memory of a pair."""
+    return images.split(1) if images[:, 0].numel() > PIXELS_AT_ONCE else (images,)
 
 
 class FrozenNormModule(nn.Module):

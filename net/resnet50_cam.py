@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from net.resnet50 import FrozenNormModule, resnet50_stride16, stem
+from net.resnet50 import FrozenNormModule, affordable, resnet50_stride16, stem
 
 FEATURES = 2048
 ATTENTION_SCALE = 0.001
@@ -44,8 +44,9 @@ class ResNet50CAM(FrozenNormModule):
         keys      (K,) int64, the classes wanted, in [0, C)
         Returns   (K, ⌈H/16⌉, ⌈W/16⌉) ≥ 0.
         """
-        cams = F.relu(F.conv2d(self.features(images), self.classifier.weight[keys]))
-        return cams[0] + cams[1].flip(-1)
+        weight = self.classifier.weight[keys]
+        cams = [F.relu(F.conv2d(self.features(part), weight)) for part in affordable(images)]
+        return cams[0][0] + cams[-1][-1].flip(-1)
 
     def trained_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Backbone parameters that learn, and those of the classifier, which learns ten times faster."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from net.resnet50 import FrozenNormModule, resnet50_stride16, stem
+from net.resnet50 import FrozenNormModule, affordable, resnet50_stride16, stem
 
 HEAD_CHANNELS = 32
 HEAD_GROUPS = 4
@@ -51,8 +51,8 @@ class ResNet50SBE(FrozenNormModule):
         images    (2, 3, H, W) normalised: the image, its mirror image
         Returns   (h, w) in [0, 1].
         """
-        logits = self.logits(images)[:, 0]
-        return ((logits[0] + logits[1].flip(-1)) / 2).sigmoid()
+        logits = [self.logits(part) for part in affordable(images)]
+        return ((logits[0][0, 0] + logits[-1][-1, 0].flip(-1)) / 2).sigmoid()
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]

@@ -1,22 +1,23 @@
 """Multi-scale class activation maps (SPEC 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from misc.cam_file import CAM, stride4, write_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
-from misc.device import pick_device, placed
+from misc.device import autocast, pick_device, placed
+from misc.image_io import normalised_pair
 from misc.loading import load_each
+from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from net.resnet50_cam import ResNet50CAM
 from step.common import DataSet, cam_path, check_images
-from voc12.datasets import ScaledPairs
+from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
 MAX_FLOOR = 1e-5  # published: added to the maximum a map is divided by
@@ -40,24 +41,33 @@ def run(args: Config) -> None:
     model = ResNet50CAM(len(data.class_names))
     load_weights(model, args.cam_weights_name)
     placed(model.for_inference(), device)
-    images = load_each(ScaledPairs(ids, data.root, args.cam_scales), len(ids), workers=args.workers)
-    for image_id, size, pairs in tqdm(images, total=len(ids), desc="make_cam", unit="image"):
-        keys = data.labels[image_id]
-        cam_s4, cam_full = multi_scale_cam(model, pairs, keys, size, device)
-        write_cam(cam_path(args, image_id), CAM(keys, cam_s4, cam_full))
+    images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=args.workers)
+
+    def cams() -> Iterator[tuple[str, CAM]]:
+        for image_id, size, scaled in images:
+            keys = data.labels[image_id]
+            with autocast(device, args.amp):
+                cam = CAM(keys, *multi_scale_cam(model, scaled, keys, size, device))
+            yield image_id, cam
+
+    def save(item: tuple[str, CAM]) -> None:
+        write_cam(cam_path(args, item[0]), item[1])
+
+    for _ in parallel_map(save, cams(), workers=1, threads=True, desc="make_cam", total=len(ids)):
+        pass
 
 
 @torch.inference_mode()
 def multi_scale_cam(
     model: ResNet50CAM,
-    pairs: Sequence[torch.Tensor],
+    scaled: Sequence[torch.Tensor],
     keys: np.ndarray,
     size: tuple[int, int],
     device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add up the maps of an image over its scales and divide each class by its maximum.
 
-    pairs     for each scale (2, 3, H·s, W·s) float32, normalised: the image, its mirror image
+    scaled    for each scale (H·s, W·s, 3) uint8 RGB
     keys      (K,) int64, the classes of the image
     size      (H, W) of the image
     Returns   maps at stride 4 (K, h, w) and at full size (K, H, W), float32 in [0, 1].
@@ -70,8 +80,8 @@ def multi_scale_cam(
     classes = torch.from_numpy(keys).to(device)
     cam_s4 = torch.zeros((), device=device)
     cam_full = torch.zeros((), device=device)
-    for pair in pairs:
-        cam = model.cam(pair.to(device, memory_format=torch.channels_last), classes)[None]
+    for image in scaled:
+        cam = model.cam(normalised_pair(image, device), classes)[None].float()
         cam_s4 = cam_s4 + F.interpolate(cam, grid, mode="bilinear", align_corners=False)[0]
         cam_full = cam_full + F.interpolate(cam, padded, mode="bilinear", align_corners=False)[0]
     cam_full = cam_full[:, :height, :width]

@@ -13,8 +13,8 @@ from misc.cam_file import read_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
 from misc.crf import DenseCRF
-from misc.device import pick_device, placed
-from misc.image_io import read_image, write_grey, write_mask
+from misc.device import autocast, pick_device, placed
+from misc.image_io import normalised_pair, read_image, write_grey, write_mask
 from misc.loading import load_each
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
@@ -22,7 +22,7 @@ from misc.random_walk import random_walk
 from net.resnet50_sbe import ResNet50SBE
 from step.common import DataSet, cam_path, check_cams, check_images
 from step.masks import class_numbers, strongest
-from voc12.datasets import ScaledPairs
+from voc12.datasets import ScaledImages
 
 CRF_REACH = 20  # sxy of the bilateral filter, pixels
 
@@ -73,10 +73,10 @@ def propagate(args: Config, data: DataSet, ids: list[str]) -> Iterator[Propagate
     model = ResNet50SBE()
     load_weights(model, args.bes_weights_name)
     placed(model.for_inference(), device)
-    for image_id, size, (pair,) in load_each(ScaledPairs(ids, data.root, (1.0,)), len(ids), workers=args.workers):
+    for image_id, size, (image,) in load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=args.workers):
         cam = read_cam(cam_path(args, image_id), size=tuple(size), n_classes=len(data.class_names))
-        with torch.inference_mode():
-            edge = model.edge(pair.to(device, memory_format=torch.channels_last))
+        with torch.inference_mode(), autocast(device, args.amp):
+            edge = model.edge(normalised_pair(image, device)).float()
         cam_s4 = torch.from_numpy(cam.cam_s4).to(device)
         scores = propagated_scores(cam_s4, edge, tuple(size), beta=args.beta, exp_times=args.exp_times)
         winners = strongest(scores, args.sem_seg_bg_thres).astype(np.uint8)

@@ -56,7 +56,7 @@ def run(args: Config) -> None:
     )
 
     def terms(images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"loss": F.multilabel_soft_margin_loss(model(images), labels)}
+        return {"loss": F.multilabel_soft_margin_loss(model(images).float(), labels)}
 
     def validate(epoch: int) -> None:
         loss = validation_loss(model, validation, args.cam_batch_size, workers=args.workers, device=device)
@@ -64,7 +64,7 @@ def run(args: Config) -> None:
 
     train(
         model, optimizer, training, terms, batch_size=args.cam_batch_size, epochs=args.cam_num_epoches,
-        seed=args.seed, workers=args.workers, device=device, desc="train_cam", after_epoch=validate,
+        seed=args.seed, workers=args.workers, device=device, amp=args.amp, desc="train_cam", after_epoch=validate,
     )  # fmt: skip
     save_weights(model, args.cam_weights_name)
 

@@ -53,11 +53,11 @@ def run(args: Config) -> None:
     )
 
     def terms(images: torch.Tensor, labels: torch.Tensor, saliency: torch.Tensor) -> dict[str, torch.Tensor]:
-        loss = boundary_loss(model(images), labels, saliency if args.uses_saliency else None)
+        loss = boundary_loss(model(images).float(), labels, saliency if args.uses_saliency else None)
         return {"loss": loss.total, "ground": loss.ground, "boundary": loss.boundary}
 
     train(
         model, optimizer, dataset, terms, batch_size=args.bes_batch_size, epochs=args.bes_num_epoches,
-        seed=args.seed, workers=args.workers, device=device, desc="train_sbe_boundary",
+        seed=args.seed, workers=args.workers, device=device, amp=args.amp, desc="train_sbe_boundary",
     )  # fmt: skip
     save_weights(model, args.bes_weights_name)

@@ -60,11 +60,8 @@ class ClassifierValidation(Dataset):
         return place.cut(pixels, fill=0), self.labels.many_hot(image_id)
 
 
-class ScaledPairs(Dataset):
-    """An image at several scales, each stacked with its mirror image.
-
-    An item is (ID, (H, W), [(2, 3, round(H·s), round(W·s)) float32 for each scale s]).
-    """
+class ScaledImages(Dataset):
+    """An image at several scales: (ID, (H, W), [(round(H·s), round(W·s), 3) uint8 for each scale s])."""
 
     def __init__(self, ids: list[str], root: VOCRoot, scales: Sequence[float]) -> None:
         self.ids, self.root, self.scales = ids, root, scales
@@ -75,8 +72,7 @@ class ScaledPairs(Dataset):
     def __getitem__(self, index: int) -> tuple[str, tuple[int, int], list[np.ndarray]]:
         image = read_image(self.root.image(self.ids[index]))
         size = image.shape[:2]
-        scaled = [normalise(rescale(image, scaled_size(size, s), BICUBIC)) for s in self.scales]
-        return self.ids[index], size, [np.stack([x, x[:, :, ::-1]]) for x in scaled]
+        return self.ids[index], size, [rescale(image, scaled_size(size, s), BICUBIC) for s in self.scales]
 
 
 class BoundaryTraining(Dataset):

@@ -4,11 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from misc.errors import InputError
 from misc.image_io import (
     normalise,
+    normalised_pair,
     open_image,
     read_image,
     read_label_map,
@@ -232,3 +234,11 @@ def test_bicubic_overshoot_is_cut_off_in_images():
     found = rescale(step, (4, 32), Image.Resampling.BICUBIC)
     assert found.shape == (4, 32, 3) and found.dtype == np.uint8
     assert (found[:, :10] == 0).all() and (found[:, -10:] == 255).all()
+
+
+def test_normalised_pair_is_the_image_and_its_mirror_image():
+    image = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
+    pair = normalised_pair(torch.from_numpy(image), torch.device("cpu"))
+    assert pair.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(pair[0], normalise(image), rtol=1e-6)
+    np.testing.assert_array_equal(pair[1], pair[0].flip(-1))

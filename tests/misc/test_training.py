@@ -37,7 +37,15 @@ def fit(**changes):
         return {"loss": ((model(x) - y) ** 2).mean(), "other": x.mean().abs()}
 
     group = {"params": model.parameters(), "lr": 0.3, "weight_decay": 0.0}
-    settings = {"batch_size": 3, "epochs": 40, "seed": 5, "workers": 0, "device": CPU, "desc": "test"} | changes
+    settings = {
+        "batch_size": 3,
+        "epochs": 40,
+        "seed": 5,
+        "workers": 0,
+        "device": CPU,
+        "amp": False,
+        "desc": "test",
+    } | changes
     train(model, PolySGD([group], max_step=2 * settings["epochs"], momentum=0.0), Line(), terms, **settings)
     return model, seen
 
@@ -76,7 +84,7 @@ def test_after_each_epoch_in_training_mode_again(caplog):
     group = {"params": model.parameters(), "lr": 0.0, "weight_decay": 0.0}
     train(
         model, PolySGD([group], max_step=6, momentum=0.0), Line(), terms, batch_size=4, epochs=3, seed=0, workers=0,
-        device=CPU, desc="test", after_epoch=after,
+        device=CPU, amp=False, desc="test", after_epoch=after,
     )  # fmt: skip
     assert epochs == [1, 2, 3]
     assert modes == [True] * 6

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from misc.image_io import normalise, rescale, scaled_size
+from misc.image_io import rescale, scaled_size
 from net.resnet50_cam import ResNet50CAM
 from step.make_cam import multi_scale_cam
 from voc12.datasets import BICUBIC
@@ -17,9 +17,8 @@ def classifier(fill_with_formula):
     return model
 
 
-def pairs_of(image: np.ndarray, scales=(1, 0.5, 1.5, 2)) -> list[torch.Tensor]:
-    scaled = [normalise(rescale(image, scaled_size(image.shape[:2], s), BICUBIC)) for s in scales]
-    return [torch.from_numpy(np.stack([x, x[:, :, ::-1]])) for x in scaled]
+def scaled(image: np.ndarray, scales=(1, 0.5, 1.5, 2)) -> list[torch.Tensor]:
+    return [torch.from_numpy(rescale(image, scaled_size(image.shape[:2], s), BICUBIC)) for s in scales]
 
 
 @pytest.mark.parametrize("image", range(3))
@@ -27,7 +26,7 @@ def test_golden(golden, classifier, image):
     g = golden("make_cam")
     name = g["ids"][image]
     pixels = g[f"img_{name}"]
-    cam_s4, cam_full = multi_scale_cam(classifier, pairs_of(pixels), g[f"keys_{name}"], pixels.shape[:2], CPU)
+    cam_s4, cam_full = multi_scale_cam(classifier, scaled(pixels), g[f"keys_{name}"], pixels.shape[:2], CPU)
     np.testing.assert_allclose(cam_s4, g[f"cam_{name}"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(cam_full, g[f"high_res_{name}"], atol=1e-4, rtol=0)
 
@@ -40,5 +39,5 @@ def test_image_without_labels_gets_no_maps(golden, classifier):
 @pytest.mark.parametrize("size", [(1, 1), (5, 60)])
 def test_tiny_images(classifier, size):
     image = np.full((*size, 3), 90, np.uint8)
-    cam_s4, cam_full = multi_scale_cam(classifier, pairs_of(image), np.array([2]), size, CPU)
+    cam_s4, cam_full = multi_scale_cam(classifier, scaled(image), np.array([2]), size, CPU)
     assert cam_full.shape == (1, *size) and np.isfinite(cam_full).all() and np.isfinite(cam_s4).all()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from misc.errors import InputError
 from misc.image_io import MEAN, STD, write_grey
-from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledPairs, crop_place
+from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages, crop_place
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
 
@@ -167,15 +167,13 @@ def test_classifier_validation_is_the_top_left(root, crop):
 
 
 def test_scaled_pairs(root):
-    dataset = ScaledPairs(IDS, VOCRoot(root), (1.0, 0.5, 1.5, 0.33))
-    image_id, size, pairs = dataset[0]
+    dataset = ScaledImages(IDS, VOCRoot(root), (1.0, 0.5, 1.5, 0.33))
+    image_id, size, images = dataset[0]
     assert (len(dataset), image_id, size) == (2, "wide", (40, 64))
-    assert [pair.shape for pair in pairs] == [(2, 3, 40, 64), (2, 3, 20, 32), (2, 3, 60, 96), (2, 3, 13, 21)]
-    for image, mirrored in pairs:
-        assert image.dtype == np.float32
-        np.testing.assert_array_equal(mirrored, image[:, :, ::-1])
-        np.testing.assert_allclose(image[:, 0, 0], WHITE[:, 0, 0], rtol=1e-5)
-        np.testing.assert_allclose(image[:, 0, -1], -MEAN / STD, rtol=1e-5)
+    assert [image.shape for image in images] == [(40, 64, 3), (20, 32, 3), (60, 96, 3), (13, 21, 3)]
+    for image in images:
+        assert image.dtype == np.uint8
+        assert (image[0, 0] == 255).all() and (image[0, -1] == 0).all()
 
 
 # --- the boundary network's
