@@ -102,3 +102,12 @@ def test_folded_batch_norm_gives_the_golden_numbers(golden, fill_with_formula):
             assert_close(model.cam(x, torch.arange(20)), g["cam_infer"])
         else:
             assert_close(model.edge(x), g["boundary_infer"][0])
+
+
+@torch.inference_mode()
+def test_large_images_one_by_one_give_the_same(golden, classifier, boundary_network, monkeypatch):
+    pair, keys = torch.from_numpy(golden("networks")["x"]), torch.tensor([1, 5])
+    together = classifier.eval().cam(pair, keys), boundary_network.eval().edge(pair)
+    monkeypatch.setattr("net.resnet50.PIXELS_AT_ONCE", 10)
+    torch.testing.assert_close(classifier.cam(pair, keys), together[0])
+    torch.testing.assert_close(boundary_network.edge(pair), together[1])
