@@ -13,9 +13,9 @@ Approximation Theory" (2014), theorem 3.1, for the series.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
 import torch.nn.functional as F
 
@@ -26,6 +26,7 @@ RADIUS = 5  # published: pixels less than 5 apart (on the stride-4 grid) have an
 SERIES_TAIL = 1e-6
 
 
+@torch.inference_mode()
 def random_walk(
     cam_s4: torch.Tensor, edge: torch.Tensor, *, beta: float, exp_times: int, radius: int = RADIUS
 ) -> torch.Tensor:
@@ -61,12 +62,17 @@ def power_product(matrix: "Stencil", vectors: torch.Tensor, power: int) -> torch
     Returns   (K, n) float64.
     """
     weights = chebyshev_weights(power)
-    previous, current = vectors, matrix.product(vectors)
-    total = weights[0] * previous + weights[1] * current
+    # three buffers take turns, so that their views are made once
+    buffers = (vectors.clone(), torch.empty_like(vectors), torch.empty_like(vectors))
+    previous, current, following = map(matrix.shifted, buffers)
+    matrix.product_into(previous, current)
+    total = weights[0] * previous.whole + weights[1] * current.whole
     for weight in weights[2:]:
-        previous, current = current, matrix.product(current).mul_(2).sub_(previous)
+        matrix.product_into(current, following)
+        following.whole.mul_(2).sub_(previous.whole)
         if weight:
-            total.add_(current, alpha=float(weight))
+            total.add_(following.whole, alpha=float(weight))
+        previous, current, following = current, following, previous
     return total
 
 
@@ -120,7 +126,8 @@ class Stencil:
         self.diagonal = diagonal
         self.upper = upper
         self.steps = steps
-        self._scipy: scipy.sparse.dia_array | None = None
+        n = len(diagonal)
+        self._couplings = [row[: n - step] for row, step in zip(upper, steps, strict=True)]
 
     @classmethod
     def of_affinity(cls, edge: torch.Tensor, *, beta: float, radius: int) -> "Stencil":
@@ -145,7 +152,7 @@ class Stencil:
 
     def row_sums(self) -> torch.Tensor:
         """(n,) float64, the sum of each row (and column)."""
-        return self._shift_and_add(torch.ones_like(self.diagonal)[None])[0]
+        return self.product(torch.ones_like(self.diagonal)[None])[0]
 
     def scaled_both_sides(self, scale: torch.Tensor) -> "Stencil":
         """diag(scale)·self·diag(scale), for scale (n,) float64."""
@@ -157,31 +164,29 @@ class Stencil:
 
     def product(self, vectors: torch.Tensor) -> torch.Tensor:
         """self·vᵀ for each row v of `vectors` (K, n); float64, on the device of the stencil."""
-        if vectors.is_cuda:
-            return self._shift_and_add(vectors)
-        # SciPy's product by one vector runs along the diagonals and is the fastest seen on a CPU:
-        # a ninth of its own CSR, a third of the shifted sums below; several vectors at once are slower
-        matrix = self._as_scipy()
-        return torch.from_numpy(np.stack([matrix @ vector for vector in vectors.numpy()]))
+        result = self.shifted(torch.empty_like(vectors))
+        self.product_into(self.shifted(vectors), result)
+        return result.whole
 
-    def _shift_and_add(self, vectors: torch.Tensor) -> torch.Tensor:
-        result = self.diagonal * vectors
+    def shifted(self, vectors: torch.Tensor) -> "Shifted":
+        """The views of `vectors` (K, n) that a product reads or writes."""
         n = vectors.shape[1]
-        for coupling, step in zip(self.upper, self.steps, strict=True):
-            coupling = coupling[: n - step]
-            result[:, : n - step].addcmul_(coupling, vectors[:, step:])
-            result[:, step:].addcmul_(coupling, vectors[:, : n - step])
-        return result
+        return Shifted(
+            vectors, [vectors[:, : n - step] for step in self.steps], [vectors[:, step:] for step in self.steps]
+        )
 
-    def _as_scipy(self) -> scipy.sparse.dia_array:
-        """The same matrix for SciPy, whose rows hold matrix[j - offset, j] at column j."""
-        if self._scipy is None:
-            n, count = len(self.diagonal), len(self.steps)
-            data = np.zeros((2 * count + 1, n))
-            data[count] = self.diagonal.numpy()
-            for o, (coupling, step) in enumerate(zip(self.upper.numpy(), self.steps, strict=True)):
-                data[count - 1 - o, : n - step] = coupling[: n - step]
-                data[count + 1 + o, step:] = coupling[: n - step]
-            offsets = np.array([-step for step in self.steps[::-1]] + [0] + self.steps)
-            self._scipy = scipy.sparse.dia_array((data, offsets), shape=(n, n))
-        return self._scipy
+    def product_into(self, vectors: "Shifted", result: "Shifted") -> None:
+        """result = self·vectors. A multiply-add along each diagonal: no indices to read, and the same on a GPU."""
+        torch.mul(self.diagonal, vectors.whole, out=result.whole)
+        columns = zip(self._couplings, vectors.head, vectors.tail, result.head, result.tail, strict=True)
+        for coupling, head, tail, result_head, result_tail in columns:
+            result_head.addcmul_(coupling, tail)
+            result_tail.addcmul_(coupling, head)
+
+
+class Shifted(NamedTuple):
+    """Vectors (K, n) and, for each step of a stencil, all but their last and all but their first `step` values."""
+
+    whole: torch.Tensor
+    head: list[torch.Tensor]
+    tail: list[torch.Tensor]
