@@ -148,7 +148,12 @@ class Config:
     @property
     def workers(self) -> int:
         """Worker processes to start; 0 means: work in this process."""
-        return len(os.sched_getaffinity(0)) if self.num_workers is None else self.num_workers
+        return available_cores() if self.num_workers is None else self.num_workers
+
+
+def available_cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_config(argv: list[str] | None = None) -> Config:

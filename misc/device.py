@@ -1,8 +1,12 @@
 """Where the networks run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
+from misc.config import available_cores
 from misc.errors import InputError
 
 
@@ -22,6 +26,30 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device: {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def loaders(workers: int, device: torch.device) -> int:
+    """Loading processes that keep a network fed; on a CPU the network leaves little for them to do."""
+    return workers if device.type == "cuda" else min(workers, 2)
+
+
+def workers_beside_network(workers: int, device: torch.device) -> int:
+    """Processes that work while the network does: on a CPU they get half of the cores."""
+    return workers if device.type == "cuda" else min(workers, max(1, available_cores() // 2))
+
+
+@contextmanager
+def threads_beside(workers: int) -> Iterator[None]:
+    """Within, torch uses the cores that `workers` processes leave, one at least.
+
+    More threads than free cores would wait for each other at the end of every operation.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, available_cores() - workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:

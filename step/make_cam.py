@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from misc.cam_file import CAM, stride4, write_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
-from misc.device import autocast, pick_device, placed
+from misc.device import autocast, loaders, pick_device, placed
 from misc.image_io import normalised_pair
 from misc.loading import load_each
 from misc.parallel import parallel_map
@@ -41,7 +41,7 @@ def run(args: Config) -> None:
     model = ResNet50CAM(len(data.class_names))
     load_weights(model, args.cam_weights_name)
     placed(model.for_inference(), device)
-    images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=args.workers)
+    images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=loaders(args.workers, device))
 
     def cams() -> Iterator[tuple[str, CAM]]:
         for image_id, size, scaled in images:

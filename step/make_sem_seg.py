@@ -13,7 +13,7 @@ from misc.cam_file import read_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
 from misc.crf import DenseCRF
-from misc.device import autocast, pick_device, placed
+from misc.device import autocast, pick_device, placed, threads_beside, workers_beside_network
 from misc.image_io import normalised_pair, read_image, write_grey, write_mask
 from misc.loading import load_each
 from misc.parallel import parallel_map
@@ -24,6 +24,7 @@ from step.common import DataSet, cam_path, check_cams, check_images
 from step.masks import class_numbers, strongest
 from voc12.datasets import ScaledImages
 
+MOST_LOADERS = 2  # decoding an image takes a fiftieth of what is done with it
 CRF_REACH = 20  # sxy of the bilateral filter, pixels
 
 
@@ -62,18 +63,21 @@ def run(args: Config) -> None:
     data = DataSet(args)
     ids = data.ids(args.infer_list_or_default)
     finish = partial(refine_and_save, args=args, data=data)
-    walked = propagate(args, data, ids)
-    for _ in parallel_map(finish, walked, workers=args.workers, desc="make_sem_seg", total=len(ids)):
-        pass
-
-
-def propagate(args: Config, data: DataSet, ids: list[str]) -> Iterator[Propagated]:
-    """Predict the boundaries of each image and let its CAM walk within them."""
     device = pick_device(args.device)
+    workers = workers_beside_network(args.workers, device)
+    with threads_beside(workers):
+        walked = propagate(args, data, ids, device)
+        for _ in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
+            pass
+
+
+def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
+    """Predict the boundaries of each image and let its CAM walk within them."""
     model = ResNet50SBE()
     load_weights(model, args.bes_weights_name)
     placed(model.for_inference(), device)
-    for image_id, size, (image,) in load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=args.workers):
+    images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
+    for image_id, size, (image,) in images:
         cam = read_cam(cam_path(args, image_id), size=tuple(size), n_classes=len(data.class_names))
         with torch.inference_mode(), autocast(device, args.amp):
             edge = model.edge(normalised_pair(image, device)).float()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from misc.checkpoint import save_weights
 from misc.config import Config
-from misc.device import pick_device, placed
+from misc.device import loaders, pick_device, placed
 from misc.loading import epoch_batches, load_batches
 from misc.preflight import Preflight
 from net.resnet50 import resnet50_stride16, stem
@@ -53,8 +53,11 @@ def run(args: Config) -> None:
     batches: list[list[tuple[int, int]]] = []
     for epoch in range(args.backbone_steps):  # an epoch has at least one batch
         batches += epoch_batches(len(ids), batch_size=args.backbone_batch_size, seed=args.seed, epoch=epoch)
-    bar = tqdm(load_batches(dataset, batches[: args.backbone_steps], workers=args.workers),
-               total=args.backbone_steps, desc="train_backbone")  # fmt: skip
+    bar = tqdm(
+        load_batches(dataset, batches[: args.backbone_steps], workers=loaders(args.workers, device)),
+        total=args.backbone_steps,
+        desc="train_backbone",
+    )
     for images, labels in bar:
         images = images.to(device, memory_format=torch.channels_last)
         loss = F.multilabel_soft_margin_loss(model(images), labels.to(device))

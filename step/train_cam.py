@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
-from misc.device import pick_device, placed
+from misc.device import loaders, pick_device, placed
 from misc.loading import batches_of, load_batches
 from misc.optim import PolySGD
 from misc.preflight import Preflight
@@ -59,13 +59,25 @@ def run(args: Config) -> None:
         return {"loss": F.multilabel_soft_margin_loss(model(images).float(), labels)}
 
     def validate(epoch: int) -> None:
-        loss = validation_loss(model, validation, args.cam_batch_size, workers=args.workers, device=device)
+        loss = validation_loss(
+            model, validation, args.cam_batch_size, workers=loaders(args.workers, device), device=device
+        )
         log.info("epoch %d/%d: validation loss %.4f", epoch, args.cam_num_epoches, loss)
 
     train(
-        model, optimizer, training, terms, batch_size=args.cam_batch_size, epochs=args.cam_num_epoches,
-        seed=args.seed, workers=args.workers, device=device, amp=args.amp, desc="train_cam", after_epoch=validate,
-    )  # fmt: skip
+        model,
+        optimizer,
+        training,
+        terms,
+        batch_size=args.cam_batch_size,
+        epochs=args.cam_num_epoches,
+        seed=args.seed,
+        workers=loaders(args.workers, device),
+        device=device,
+        amp=args.amp,
+        desc="train_cam",
+        after_epoch=validate,
+    )
     save_weights(model, args.cam_weights_name)
 
 

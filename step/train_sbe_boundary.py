@@ -6,7 +6,7 @@ import torch
 
 from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
-from misc.device import pick_device, placed
+from misc.device import loaders, pick_device, placed
 from misc.losses import boundary_loss
 from misc.optim import PolySGD
 from misc.preflight import Preflight, image_fault
@@ -57,7 +57,16 @@ def run(args: Config) -> None:
         return {"loss": loss.total, "ground": loss.ground, "boundary": loss.boundary}
 
     train(
-        model, optimizer, dataset, terms, batch_size=args.bes_batch_size, epochs=args.bes_num_epoches,
-        seed=args.seed, workers=args.workers, device=device, amp=args.amp, desc="train_sbe_boundary",
-    )  # fmt: skip
+        model,
+        optimizer,
+        dataset,
+        terms,
+        batch_size=args.bes_batch_size,
+        epochs=args.bes_num_epoches,
+        seed=args.seed,
+        workers=loaders(args.workers, device),
+        device=device,
+        amp=args.amp,
+        desc="train_sbe_boundary",
+    )
     save_weights(model, args.bes_weights_name)
