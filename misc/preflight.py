@@ -40,6 +40,7 @@ class Preflight:
         self._current = Traffic([], [])
         self._promised: set[Path] = set()
         self._probed: set[Path] = set()
+        self._attempted: set[str] = set()
 
     def step(self, name: str) -> None:
         """What follows is said by the step `name`."""
@@ -49,8 +50,12 @@ class Preflight:
         if text not in self.problems:
             self.problems.append(text)
 
-    def attempt(self, action: Callable[[], object]) -> None:
-        """Run a reader whose InputError is to be one of the problems."""
+    def attempt(self, action: Callable[[], object], *, once: str | None = None) -> None:
+        """Run a reader whose InputError is to be one of the problems; under the name `once` only once."""
+        if once in self._attempted:
+            return
+        if once is not None:
+            self._attempted.add(once)
         try:
             action()
         except InputError as error:

@@ -80,4 +80,4 @@ def check_backbone(args: Config, preflight: Preflight) -> None:
     from net.resnet50 import resnet50_stride16
 
     if not preflight.promised(Path(args.backbone_weights)):
-        preflight.attempt(partial(load_backbone, resnet50_stride16(), args.backbone_weights))
+        preflight.attempt(partial(load_backbone, resnet50_stride16(), args.backbone_weights), once="backbone")
