@@ -42,7 +42,7 @@ class FrozenNormModule(nn.Module):
 
     def for_inference(self) -> Self:
         """In eval mode, batch norms folded into their convolutions: the same numbers, a pass over
-        the activations less per layer. Cannot be trained or saved afterwards."""
+        the activations less per layer. What is folded cannot be trained or saved afterwards."""
         self.eval()
         fold_batch_norm(self.resnet50)
         return self

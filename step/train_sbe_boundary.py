@@ -1,5 +1,6 @@
 """Train the boundary network on the synthesised labels (SPEC 5)."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -45,7 +46,8 @@ def run(args: Config) -> None:
     device = pick_device(args.device)
     model = ResNet50SBE()
     load_backbone(model.resnet50, args.backbone_weights)
-    placed(model, device)
+    unfolded = deepcopy(model.resnet50)  # the frozen backbone is folded while the heads learn, and saved as it came
+    placed(model.for_inference(), device)
     optimizer = PolySGD(
         [{"params": model.trained_parameters(), "lr": args.bes_learning_rate, "weight_decay": args.bes_weight_decay}],
         max_step=steps_per_epoch(len(ids), args.bes_batch_size) * args.bes_num_epoches,
@@ -69,4 +71,5 @@ def run(args: Config) -> None:
         amp=args.amp,
         desc="train_sbe_boundary",
     )
+    model.resnet50 = unfolded
     save_weights(model, args.bes_weights_name)

@@ -1,0 +1,111 @@
+"""One fresh process of the benchmark: times of a row, the memory of one of its sides, or its input files.
+
+    python -m benchmarks.worker JOB.json RESULT.json
+
+Started by `benchmarks.measure`; JOB names the row and what to do, RESULT is written at the end.
+"""
+
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import inputs
+from benchmarks.inputs import TINY, Scale
+from benchmarks.loaders import loader_speeds
+from benchmarks.measure import tree_bytes
+from benchmarks.rows import Row, Walk
+from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
+from benchmarks.training_rows import BoundaryTraining, BoundaryTrainingAmp, BoundaryTrainingDetached, TrainCam
+
+ROWS: dict[str, Callable[..., Row]] = {
+    "walk": Walk,
+    "boundary_training": BoundaryTraining,
+    "boundary_training_amp": BoundaryTrainingAmp,
+    "boundary_training_detached": BoundaryTrainingDetached,
+    "train_cam": TrainCam,
+    "make_cam": MakeCam,
+    "make_boundary_label": MakeBoundaryLabel,
+    "make_sem_seg": MakeSemSeg,
+}
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    scale, folder = TINY if job["tiny"] else Scale(), Path(job["folder"])
+    if job["do"] == "prepare":
+        result: Any = prepare(scale, folder, large_images=job["large_images"])
+    elif job["do"] == "loaders":
+        result = loader_speeds(scale, folder)
+    else:
+        name, _, size = job["row"].partition("@")  # "walk@188x250": the walk on another grid
+        row = ROWS[name](scale, folder, tuple(map(int, size.split("x"))) if size else None)
+        result = (
+            memory(row, job["side"], Path(sys.argv[2]).with_suffix(".begun"))
+            if job["do"] == "memory"
+            else times(row, job)
+        )
+    Path(sys.argv[2]).write_text(json.dumps(result))
+
+
+def prepare(scale: Scale, folder: Path, *, large_images: int) -> dict[str, str]:
+    """Write the input files; describes the machine's torch."""
+    inputs.write_weights(folder / "weights")
+    for size, images in (scale.image, scale.images), (scale.large, large_images):
+        if images:
+            inputs.write_set(folder / "voc_{}x{}".format(*size), size, images)
+    return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
+
+
+def times(row: Row, job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds a unit of both sides, in turn: published, ours, published, ours …, after one call that is not counted."""
+    sides = {"published": row.published(), "ours": row.ours()} if job["side"] == "both" else {"ours": row.ours()}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    results: dict[str, Any] = {}
+    for turn in range(-1, job["repeat"]):
+        for side, call in sides.items():
+            if row.slow and side == "published" and not 0 <= turn < job["repeat_slow"]:
+                continue
+            started = time.perf_counter()
+            results[side] = call.run()
+            if turn >= 0:
+                seconds[side].append((time.perf_counter() - started) / call.units)
+    return {
+        "title": row.title,
+        "unit": row.unit,
+        "slow": row.slow,
+        "targets": list(row.targets),
+        "units": {side: call.units for side, call in sides.items()},
+        "seconds": seconds,
+        "differences": row.differences(results["published"], results["ours"]) if "published" in results else {},
+    }
+
+
+def memory(row: Row, side: str, begun: Path) -> dict[str, float]:
+    """Resident bytes after imports and input building, and at the most during one call of one side; and how many
+    of the former are no file's, which is what the watching process counts.
+
+    begun     written when the call begins, for the process that watches
+    """
+    call = row.published() if side == "published" else row.ours()
+    gc.collect()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the building
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    private = tree_bytes(os.getpid(), files=False)
+    begun.touch()
+    call.run()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"baseline": pages * os.sysconf("SC_PAGESIZE"), "peak": peak, "private": private}
+
+
+if __name__ == "__main__":
+    main()
