@@ -18,7 +18,7 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 def epoch_batches(n: int, *, batch_size: int, seed: int, epoch: int) -> list[list[Sample]]:
     """One epoch over `n` samples: shuffled, cut into batches, the last partial one dropped."""
-    order = np.random.default_rng([seed, epoch]).permutation(n)
+    order = sample_rng(seed, epoch, n).permutation(n)  # no sample has the index n
     return [
         [(epoch, int(index)) for index in order[start : start + batch_size]]
         for start in range(0, n - batch_size + 1, batch_size)
