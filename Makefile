@@ -1,6 +1,7 @@
 # make demo   the whole chain on a small generated set, in minutes on two CPU cores
 # make test   ruff, mypy and the tests
-# Both make .venv if it is not there. Another Python: make test PYTHON=python3.12
+# make bench  our steps against the published way of computing the same, about an hour on two cores
+# All make .venv if it is not there. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,6 +29,9 @@ test: .venv/test-ready
 .venv/test-ready: requirements-dev.txt .venv/demo-ready
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+bench: .venv/demo-ready
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf .venv result/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
