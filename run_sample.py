@@ -3,6 +3,7 @@
 
 import importlib
 import logging
+import signal
 import sys
 import time
 from typing import Any
@@ -27,16 +28,35 @@ log = logging.getLogger("run_sample")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the chain; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run the chain; returns the exit code: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         run(read_config(argv))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return stopped(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return stopped("interrupted", 130)
+    except Terminated:
+        return stopped("terminated", 143)
+    except Exception:
+        log.exception("defect")
+        raise
     return 0
+
+
+class Terminated(BaseException):
+    """SIGTERM, as schedulers send it: let every step clean up behind itself."""
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+def stopped(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    if logging.getLogger().handlers:  # the log has begun; this reaches its file only
+        log.error("%s", text)
+    return code
 
 
 def run(args: Config) -> None:

@@ -39,6 +39,7 @@ def run_demo(folder: Path, seed: int, method: str, more: list[str]) -> None:
         "train_list": lists / "train.txt",
         "val_list": lists / "val.txt",
         "log_name": folder / method,
+        "backbone_out": folder / "backbone.pth",
         "backbone_weights": folder / "backbone.pth",
         "cam_weights_name": folder / "cam.pth",
         "cam_out_dir": folder / "cam",

@@ -4,13 +4,14 @@ import io
 import math
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from misc.errors import InputError
+from misc.errors import InputError, reason
 from misc.files import replacing
 
 ENTRIES = ("keys", "cam", "high_res")
@@ -19,9 +20,9 @@ ENTRIES = ("keys", "cam", "high_res")
 class CAM(NamedTuple):
     """The maps of one image, a channel for each of its K classes, each divided by its maximum.
 
-    keys       (K,) int64, classes from 0, sorted
-    cam_s4     (K, h, w) float32 at stride 4, in [0, 1]
-    cam_full   (K, H, W) float32 at the size of the image, in [0, 1]
+    keys       (K,) int64, classes from 0, each once
+    cam_s4     (K, h, w) float32 at stride 4, finite; ours lie in [0, 1]
+    cam_full   (K, H, W) float32 at the size of the image, likewise
     """
 
     keys: np.ndarray
@@ -118,7 +119,7 @@ def _read_dict(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise InputError(f"no CAM at {path}: run make_cam first, or point --cam_out_dir at your CAMs") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path}: cannot be read as a CAM file ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: cannot be read as a CAM file ({reason(error)})") from error
 
 
 class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C one fill the memory
@@ -200,7 +201,9 @@ def _array(value: Any) -> np.ndarray:
     if kind == "tensor":
         storage, offset, size, stride = value.args[:4]
         # torch's own function would unpickle the bytes without restraint
-        storage = torch.load(io.BytesIO(_bytes(storage.args[0])), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what it thinks of damaged bytes
+            warnings.simplefilter("ignore")
+            storage = torch.load(io.BytesIO(_bytes(storage.args[0])), map_location="cpu", weights_only=True)
         numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
         if math.prod(size) > len(numbers):
             raise ValueError(f"a tensor of size {size} made of {len(numbers)} numbers")

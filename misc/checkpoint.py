@@ -1,5 +1,6 @@
 """Network weights: reading them without running code, and refusing what does not fit."""
 
+import io
 import pickle
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet50_Weights
 
-from misc.errors import InputError
+from misc.errors import InputError, reason
 from misc.files import replacing
 
 # The published networks register the same tensors a second and third time under these names.
@@ -33,7 +34,7 @@ def read_state(path: str | Path) -> State:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         raise InputError(f"{path}: refused, it holds more than tensors ({wanted[1] if wanted else 'code'})") from error
     except Exception as error:  # a damaged archive can raise anything
-        raise InputError(f"{path}: cannot be read as a checkpoint ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as a checkpoint ({reason(error)})") from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
@@ -64,13 +65,9 @@ def imagenet_state() -> State:
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:  # the network, or a damaged cache, which can raise anything
         raise InputError(
-            f"cannot get the ImageNet weights ({_first_line(error)}): download {weights.url} elsewhere "
+            f"cannot get the ImageNet weights ({reason(error)}): download {weights.url} elsewhere "
             "and pass its path as --backbone_weights"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Pattern[str]) -> None:
@@ -93,5 +90,7 @@ def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Patt
 def save_weights(module: nn.Module, path: str | Path) -> None:
     """Save a network's tensors, contiguous and on the CPU, so that any device and layout can load them."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with replacing(path) as temporary, open(temporary, "wb") as file:  # given a name, torch would store it
-        torch.save(state, file)
+    content = io.BytesIO()  # given a name, torch would store it; given a full disk, raise what is no OSError
+    torch.save(state, content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())

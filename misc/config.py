@@ -8,11 +8,13 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser
 
-from misc.errors import InputError
+from misc.errors import InputError, reason
 
 ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
 
@@ -43,9 +45,7 @@ class Config:
 
     # steps
     make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.")
-    train_backbone_pass: bool = setting(
-        False, "Fit a ResNet-50 on the training images and save it where backbone_weights points."
-    )
+    train_backbone_pass: bool = setting(False, "Fit a ResNet-50 on the training images and save it as backbone_out.")
     train_cam_pass: bool = setting(True, "Train the classifier.")
     make_cam_pass: bool = setting(True, "Make class activation maps.")
     eval_cam_pass: bool = setting(True, "Evaluate the maps.")
@@ -73,6 +73,7 @@ class Config:
     bes_weights_name: str = setting("sess/res50_bes.pth", "The boundary network's checkpoint.")
 
     # train_backbone
+    backbone_out: str = setting("sess/backbone.pth", "Where train_backbone saves; point backbone_weights there.")
     backbone_steps: int = setting(60, "Steps of train_backbone.", low=1)
     backbone_batch_size: int = setting(16, "Its batch size.", low=2)
     backbone_crop_size: int = setting(128, "Its crop, pixels.", low=32)
@@ -116,7 +117,7 @@ class Config:
     bes_weight_decay: float = setting(1e-4, "Weight decay.", low=0)
 
     # make_sem_seg
-    beta: float = setting(5, "Exponent of the affinity: larger means sharper walls.", low=0)
+    beta: float = setting(5, "Exponent of the affinity: larger means sharper walls.", low=0.01)
     exp_times: int = setting(8, "The walk takes 2**exp_times steps.", low=0, high=20)
     sem_seg_bg_thres: float = setting(0.21, "Background score in the masks.", low=0, high=1)
     sem_seg_out_dir: str = setting("result/sem_seg", "Pseudo masks: ID.png, ID_crf.png, ID_edge.png.")
@@ -126,6 +127,8 @@ class Config:
             values = getattr(self, f.name)
             if values is None and f.default is not None:
                 raise InputError(f"{f.name}: null is not accepted; leave it out for its default")
+            if values == "" and f.default != "":
+                raise InputError(f"{f.name}: it is empty; leave it out for its default")
             low, high = f.metadata["low"], f.metadata["high"]
             for value in values if isinstance(values, tuple) else (values,):
                 if value is not None and not _in_range(value, low, high):
@@ -162,9 +165,41 @@ def read_config(argv: list[str] | None = None) -> Config:
     Raises    InputError naming the setting, for an unknown one, a wrong type or a value out of range.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    values = vars(_parser().parse_args([_spell_out(argument) for argument in arguments]))
+    spelt_out = _without_empty_files([_spell_out(argument) for argument in arguments])
+    values = vars(_parser().parse_args(spelt_out))
     values.pop("config", None)
     return Config(**values)
+
+
+def _without_empty_files(arguments: list[str]) -> list[str]:
+    """The command line without the YAML files that set nothing; InputError for one that is not settings."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        pair = [argument, next(rest, "")] if argument == "--config" else [argument]
+        if not argument.startswith("--config") or _settings_in(pair[-1].removeprefix("--config=")):
+            kept += pair
+    return kept
+
+
+def _settings_in(path: str) -> bool:
+    """Whether a YAML file sets anything; InputError if it cannot be read or sets what does not exist."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"config: there is no file {path!r}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        what = getattr(error, "problem", None) or reason(error)
+        raise InputError(f"{path}{line}: cannot be read as YAML ({what})") from error
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path}: expected lines of 'setting: value'")
+    known = {f.name for f in fields(Config)} | set(ALIASES.values())
+    for name in content or {}:
+        if name not in known:
+            raise InputError(f"{path}: there is no setting {name!r}")
+    return bool(content)
 
 
 def _parser() -> ArgumentParser:
@@ -192,7 +227,7 @@ def _spell_out(argument: str) -> str:
 
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split()))
+        text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split())).replace("a int", "an int")
         raise InputError(text.replace('Parser key "', 'setting "').replace("typing.", ""))
 
 

@@ -45,7 +45,7 @@ def threads_beside(workers: int) -> Iterator[None]:
     More threads than free cores would wait for each other at the end of every operation.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, available_cores() - workers))
+    torch.set_num_threads(max(1, min(before, available_cores() - workers)))
     try:
         yield
     finally:

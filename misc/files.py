@@ -15,7 +15,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The folder is made if need be. A file system that refuses (full, read-only) is an InputError.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -19,6 +19,7 @@ def start_log(name: str) -> None:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from error
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = _BesideBars()
+    to_terminal.addFilter(lambda record: record.levelno < logging.ERROR)  # the driver prints those itself
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_terminal, to_file], force=True)
     logging.captureWarnings(True)

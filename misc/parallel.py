@@ -1,5 +1,9 @@
 """One process a core for what does not need the network."""
 
+import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -48,11 +52,7 @@ def _ordered(
     if workers == 0:
         yield from map(function, items)
         return
-    pool: Executor = (
-        ThreadPoolExecutor(workers)
-        if threads
-        else ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    )
+    pool: Executor = ThreadPoolExecutor(workers) if threads else ProcessPoolExecutor(workers, initializer=_begin_worker)
     try:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -65,3 +65,17 @@ def _ordered(
         raise InputError("a worker process died, perhaps for want of memory: try a smaller --num_workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """One thread a worker; Ctrl-C is the parent's affair; a worker whose parent was killed ends too."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -46,6 +46,11 @@ class Preflight:
         """What follows is said by the step `name`."""
         self._current = self.traffic[name] = Traffic([], [])
 
+    def mentions(self, name: str | Path) -> None:
+        """Something the step reads that is checked elsewhere."""
+        if str(name) not in self._current.reads:
+            self._current.reads.append(str(name))
+
     def problem(self, text: str) -> None:
         if text not in self.problems:
             self.problems.append(text)
@@ -101,12 +106,17 @@ class Preflight:
                 read(image_id)
             except InputError as error:
                 faults.append(str(error))
+        faults = list(dict.fromkeys(faults))  # a missing label file is one fault
         self._report("image labels unusable", faults, len(ids), "")
 
     def writes(self, paths: Iterable[Path]) -> None:
         """Files a step will have written when the next one starts."""
         paths = list(paths)
         self._current.add(self._current.writes, paths)
+        twice = [path for path in paths if path in self._promised]
+        self._report("output files are another step's as well", [str(path) for path in twice], len(paths), "")
+        folders = [path for path in paths if path.is_dir()]
+        self._report("output files are folders", [str(path) for path in folders], len(paths), "")
         self._promised.update(paths)
         for folder in {path.parent for path in paths}:
             existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

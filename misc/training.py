@@ -1,6 +1,7 @@
 """The training loop both networks share."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,9 +61,11 @@ def train(
             bar.update(batch_size)
             if step % SHOWN_EVERY == 0:  # reading the loss waits for the device
                 bar.set_postfix(running.means(), refresh=False)
+                running.check()
             if step % per_epoch == 0:
                 epoch = step // per_epoch
                 log.info("epoch %d/%d: %s", epoch, epochs, running)
+                running.check()
                 running = RunningMeans()
                 after_epoch(epoch)
                 model.train()
@@ -89,6 +92,11 @@ class RunningMeans:
 
     def means(self) -> dict[str, float]:
         return {name: float(total) / self._count for name, total in self._sums.items()}
+
+    def check(self) -> None:
+        """InputError if the loss is no longer a number: nothing that is saved from here on is of use."""
+        if not math.isfinite(self.means()["loss"]):
+            raise InputError(f"the training diverged ({self}): lower its learning rate")
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {mean:.4f}" for name, mean in self.means().items())

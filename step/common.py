@@ -1,9 +1,12 @@
 """What several steps say in the same words: the data set of a run, and checks of its parts."""
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
-from misc.checkpoint import load_backbone
+from torch import nn
+
+from misc.checkpoint import load_backbone, load_weights
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation import counter
@@ -29,6 +32,8 @@ class DataSet:
 
     def ids(self, path: str | Path, preflight: Preflight | None = None) -> list[str]:
         """The IDs of a list; with `preflight`, what is wrong with the list becomes one of its problems."""
+        if preflight is not None:
+            preflight.mentions(path)
         try:
             return read_list(path)
         except InputError as error:
@@ -56,7 +61,7 @@ def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
 
 
 def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
-    remedy = "run make_cam on them first, or point --cam_out_dir at your CAMs"
+    remedy = "make_cam makes them for train_aug_list and infer_list; or point --cam_out_dir at your CAMs"
     preflight.reads("CAMs", [cam_path(args, i) for i in ids], probe=cam_fault, remedy=remedy)
 
 
@@ -75,9 +80,17 @@ def check_batch(setting: str, batch_size: int, ids: list[str], preflight: Prefli
         preflight.problem(f"{len(ids)} training images make no batch of {batch_size}: lower --{setting}")
 
 
+def check_network(what: str, path: Path, network: Callable[[], nn.Module], preflight: Preflight, remedy: str) -> None:
+    """Read a network's checkpoint, unless an earlier step is to make it."""
+    preflight.reads(what, [path], remedy=remedy)
+    if not preflight.promised(path) and path.is_file():
+        preflight.attempt(lambda: load_weights(network(), path))
+
+
 def check_backbone(args: Config, preflight: Preflight) -> None:
     """Read the backbone's weights, unless an earlier step is to make them."""
     from net.resnet50 import resnet50_stride16
 
+    preflight.mentions(args.backbone_weights)
     if not preflight.promised(Path(args.backbone_weights)):
         preflight.attempt(partial(load_backbone, resnet50_stride16(), args.backbone_weights), once="backbone")

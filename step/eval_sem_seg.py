@@ -51,5 +51,5 @@ def count_one(image_id: str, *, args: Config, data: DataSet) -> np.ndarray:
         try:
             confusions.append(counter(args.eval_backend)(truth, read_label_map(path), n_labels))
         except ValueError as error:
-            raise InputError(f"{path}: {error}") from error
+            raise InputError(f"{path} against {data.root.truth(image_id)}: {error}") from error
     return np.stack(confusions)

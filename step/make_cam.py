@@ -11,12 +11,13 @@ from misc.cam_file import CAM, stride4, write_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
 from misc.device import autocast, loaders, pick_device, placed
+from misc.errors import InputError
 from misc.image_io import normalised_pair
 from misc.loading import load_each
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, cam_path, check_images
+from step.common import DataSet, cam_path, check_images, check_network
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
@@ -29,7 +30,10 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     preflight.labels(ids, data.labels.__getitem__)
     remedy = "run train_cam first, or point --cam_weights_name at a checkpoint"
-    preflight.reads("the classifier's checkpoint", [Path(args.cam_weights_name)], remedy=remedy)
+    checkpoint = Path(args.cam_weights_name)
+    check_network(
+        "the classifier's checkpoint", checkpoint, lambda: ResNet50CAM(len(data.class_names)), preflight, remedy
+    )
     preflight.writes(cam_path(args, image_id) for image_id in ids)
 
 
@@ -48,6 +52,8 @@ def run(args: Config) -> None:
             keys = data.labels[image_id]
             with autocast(device, args.amp):
                 cam = CAM(keys, *multi_scale_cam(model, scaled, keys, size, device))
+            if not np.isfinite(cam.cam_full).all():
+                raise InputError(f"{args.cam_weights_name}: this network's maps of {image_id} are not finite")
             yield image_id, cam
 
     def save(item: tuple[str, CAM]) -> None:

@@ -14,13 +14,14 @@ from misc.checkpoint import load_weights
 from misc.config import Config
 from misc.crf import DenseCRF
 from misc.device import autocast, pick_device, placed, threads_beside, workers_beside_network
+from misc.errors import InputError
 from misc.image_io import normalised_pair, read_image, write_grey, write_mask
 from misc.loading import load_each
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.random_walk import random_walk
 from net.resnet50_sbe import ResNet50SBE
-from step.common import DataSet, cam_path, check_cams, check_images
+from step.common import DataSet, cam_path, check_cams, check_images, check_network
 from step.masks import class_numbers, strongest
 from voc12.datasets import ScaledImages
 
@@ -48,7 +49,7 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     check_cams(args, ids, preflight)
     remedy = "run train_sbe_boundary first, or point --bes_weights_name at a checkpoint"
-    preflight.reads("the boundary network's checkpoint", [Path(args.bes_weights_name)], remedy=remedy)
+    check_network("the boundary network's checkpoint", Path(args.bes_weights_name), ResNet50SBE, preflight, remedy)
     preflight.writes(path for image_id in ids for path in mask_paths(args, image_id))
 
 
@@ -81,6 +82,8 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
         cam = read_cam(cam_path(args, image_id), size=tuple(size), n_classes=len(data.class_names))
         with torch.inference_mode(), autocast(device, args.amp):
             edge = model.edge(normalised_pair(image, device)).float()
+        if not edge.isfinite().all():
+            raise InputError(f"{args.bes_weights_name}: this network's boundaries of {image_id} are not finite")
         cam_s4 = torch.from_numpy(cam.cam_s4).to(device)
         scores = propagated_scores(cam_s4, edge, tuple(size), beta=args.beta, exp_times=args.exp_times)
         winners = strongest(scores, args.sem_seg_bg_thres).astype(np.uint8)

@@ -29,13 +29,11 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     preflight.labels(ids, data.labels.__getitem__)
     check_batch("backbone_batch_size", args.backbone_batch_size, ids, preflight)
-    if args.backbone_weights in ("imagenet", "none"):
-        preflight.problem("train_backbone writes to backbone_weights: give it a path, not a keyword")
-    preflight.writes([Path(args.backbone_weights)])
+    preflight.writes([Path(args.backbone_out)])
 
 
 def run(args: Config) -> None:
-    """Train for backbone_steps batches and save the network where backbone_weights points."""
+    """Train for backbone_steps batches and save the network as backbone_out."""
     data = DataSet(args)
     ids = data.ids(args.train_aug_list)
     crop = args.backbone_crop_size
@@ -66,7 +64,7 @@ def run(args: Config) -> None:
         optimizer.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.4f}")
-    save_weights(model.backbone, args.backbone_weights)
+    save_weights(model.backbone, args.backbone_out)
 
 
 class Classifier(nn.Module):

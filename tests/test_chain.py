@@ -1,9 +1,12 @@
 """The whole chain through the real command line, and every step alone from files."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +187,7 @@ def test_all_problems_are_reported_together(own_copy, tiny_args, capsys):
 
 
 def test_earlier_artifacts_are_missed_before_a_later_step_runs(tiny_args, capsys):
-    assert "run make_cam" in error_of([*tiny_args(), *only("eval_cam")], capsys)
+    assert "make_cam makes them" in error_of([*tiny_args(), *only("eval_cam")], capsys)
     assert "--cam_weights_name" in error_of([*tiny_args(), *only("make_cam")], capsys)
     assert main([*tiny_args(), *only("eval_sem_seg")]) == 2
     assert capsys.readouterr().err.count("run make_sem_seg on them first") == 2  # raw and after CRF
@@ -198,3 +201,59 @@ def test_untidy_lists_are_accepted(tiny_voc, tiny_args, tmp_path, capsys):
     assert main([*arguments, *only("train_cam", "make_cam")]) == 0
     assert sorted(path.stem for path in (tmp_path / "cam_out_dir").iterdir()) == sorted(ids[:2])
     assert "1 duplicate" in capsys.readouterr().out
+
+
+def test_demo_settings_do_not_touch_a_real_data_set(own_copy, tiny_args, capsys):
+    lists = own_copy / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("2007_000032\n")
+    arguments = [*tiny_args(voc12_root=own_copy), "--make_demo_set_pass"]
+    assert "choose another voc12_root" in error_of(arguments, capsys)
+    assert (lists / "train.txt").read_text() == "2007_000032\n"
+
+
+def test_outputs_are_checked_before_any_training(tiny_args, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    assert "folders" in error_of([*tiny_args(cam_weights_name=tmp_path / "folder"), *only("train_cam")], capsys)
+    assert "empty" in error_of([*tiny_args(cam_weights_name=""), *only("train_cam")], capsys)
+    same = {"cam_vis_dir": tmp_path / "same", "boundary_label_dir": tmp_path / "same"}
+    cams = only("train_cam", "make_cam", "make_boundary_label")
+    assert "another step's" in error_of([*tiny_args(**same), *cams], capsys)
+
+
+def test_the_checkpoint_of_the_other_network_is_missed_before_an_earlier_step_runs(tiny_args, tmp_path, capsys):
+    from misc.checkpoint import save_weights
+    from net.resnet50_cam import ResNet50CAM
+
+    save_weights(ResNet50CAM(20), tmp_path / "cam.pth")
+    arguments = tiny_args(cam_weights_name=tmp_path / "cam.pth", bes_weights_name=tmp_path / "cam.pth")
+    assert "fc_edge1" in error_of([*arguments, *only("make_cam", "make_sem_seg")], capsys)
+    assert not (tmp_path / "cam_out_dir").exists()
+
+
+def test_a_training_that_diverges_saves_nothing(tiny_args, tmp_path, capsys):
+    arguments = [*tiny_args(cam_learning_rate=1e30, cam_num_epoches=4), *only("train_cam")]
+    assert "diverged" in error_of(arguments, capsys)
+    assert not (tmp_path / "sess" / "cam.pth").exists()
+    assert "diverged" in (tmp_path / "log.log").read_text()  # the log says how the run ended
+
+
+def test_no_process_survives_a_terminated_run(tiny_args, tmp_path):
+    arguments = [*tiny_args(num_workers=2, cam_num_epoches=50), *only("train_cam")]
+    command = [sys.executable, str(PROJECT / "run_sample.py"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    log = tmp_path / "log.log"
+    while process.poll() is None and not (log.exists() and "epoch 1/" in log.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert process.stderr is not None and b"terminated" in process.stderr.read()
+    process.stderr.close()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)  # the session's other processes
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("processes outlived the run")

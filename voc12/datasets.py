@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from misc.boundary_labels import BoundaryLabel
 from misc.errors import InputError
 from misc.image_io import normalise, read_image, read_label_map, read_saliency, rescale, scaled_size
 from misc.loading import Sample, sample_rng
@@ -108,6 +109,8 @@ class BoundaryTraining(Dataset):
         label = read_label_map(path)
         if label.shape != image.shape[:2]:
             raise InputError(f"{path}: the label is {label.shape}, its image {image.shape[:2]}")
+        if not np.isin(label, [*BoundaryLabel]).all():
+            raise InputError(f"{path}: holds values that are no boundary label; see --boundary_label_dir")
         if not self.uses_saliency:
             return image, label, np.zeros(label.shape, np.float32)
         return image, label, read_saliency(self.root.saliency(image_id), label.shape)[0]

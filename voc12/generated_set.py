@@ -22,6 +22,7 @@ VOC_CLASSES = (  # class number = position + 1
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 VOID = 255
+ID_PREFIX = "demo_"
 MIN_SIDE = 64  # below this the void rim eats the objects
 SUPERSAMPLING = 3
 MIN_VISIBLE = 0.025  # share of the image's pixels that each object keeps outside the void rim
@@ -101,7 +102,7 @@ def generate(root: Path, *, seed: int, train_images: int = 160, val_images: int 
         raise InputError(f"side = {side}: objects would vanish, take {MIN_SIDE} or more")
     if min(train_images, val_images) < 1:
         raise InputError(f"train_images = {train_images}, val_images = {val_images}: each list needs 1 or more")
-    ids = [f"demo_{i:05d}" for i in range(train_images + val_images)]
+    ids = [f"{ID_PREFIX}{i:05d}" for i in range(train_images + val_images)]
     for index, image_id in enumerate(ids):
         _write_sample(root, image_id, make_sample(seed, index, side))
     for name, members in ("train", ids[:train_images]), ("val", ids[train_images:]), ("trainval", ids):

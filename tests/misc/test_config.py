@@ -177,8 +177,8 @@ def test_refused_by_name_on_the_command_line(arguments, named):
         ("make_cam_pass: 3", "make_cam_pass"),
         ("cam_out_dir: [a]", "cam_out_dir"),
         ("conf_bg_thres: -1", "conf_bg_thres"),
-        ("seed: [1", "config"),
-        ("- seed", "config"),
+        ("seed: [1", "settings.yaml, line"),
+        ("- seed", "settings.yaml"),
     ],
 )
 def test_refused_by_name_in_yaml(tmp_path, text, named):
@@ -251,3 +251,20 @@ def test_no_setting_is_dead():
     read = set(re.findall(r"args\.(\w+)", code))
     dead = {n for n in FIELDS if n not in read and through.get(n) not in read and n.removesuffix("_pass") not in steps}
     assert not dead
+
+
+@pytest.mark.parametrize("content", ["", "# only a comment\n# seed: 3\n", "---\n"])
+def test_yaml_that_sets_nothing(tmp_path, content):
+    (tmp_path / "empty.yaml").write_text(content)
+    assert read_config(["--config", str(tmp_path / "empty.yaml"), "--seed=3"]) == read_config(["--seed=3"])
+    assert read_config([f"--config={tmp_path / 'empty.yaml'}"]) == read_config([])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"a: &a [*a]", b"- seed", b"seed", b"nonsense: 1", b"seed: [", b"seed: 1: 2"]
+)
+def test_yaml_that_is_no_settings_is_named(tmp_path, content):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.yaml") as error:
+        read_config(["--config", str(tmp_path / "bad.yaml")])
+    assert len(str(error.value).splitlines()) == 1

@@ -1,8 +1,11 @@
 """Results in order, whoever computes them."""
 
 import os
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +93,30 @@ def test_an_exception_of_the_generator_comes_through(workers):
 
     with pytest.raises(InputError, match="no CAM"):
         list(parallel_map(square, items(), workers=workers, desc="test"))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    """SIGKILL leaves the parent no time to end them: they notice that it is gone."""
+    script = (
+        "import os, sys, time\n"
+        "from misc.parallel import parallel_map\n"
+        "def note(i):\n"
+        "    open(f'{sys.argv[1]}/{os.getpid()}', 'w').close()\n"
+        "    time.sleep(600)\n"
+        "list(parallel_map(note, range(4), workers=2, desc='test'))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    for worker in tmp_path.iterdir():
+        for _ in range(100):
+            if (
+                not Path(f"/proc/{worker.name}").exists()
+                or "\nState:\tZ" in Path(f"/proc/{worker.name}/status").read_text()
+            ):
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("a worker outlived its parent")
