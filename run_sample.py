@@ -3,6 +3,8 @@
 
 import importlib
 import logging
+import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -36,20 +38,21 @@ def main(argv: list[str] | None = None) -> int:
         return stopped(f"error: {error}", 2)
     except KeyboardInterrupt:
         return stopped("interrupted", 130)
-    except Terminated:
-        return stopped("terminated", 143)
     except Exception:
         log.exception("defect")
         raise
     return 0
 
 
-class Terminated(BaseException):
-    """SIGTERM, as schedulers send it: let every step clean up behind itself."""
-
-
 def _terminate(signum: int, frame: object) -> None:
-    raise Terminated
+    """On SIGTERM, as schedulers send it: end the worker processes and then this one.
+
+    Not by an exception: one that is raised while an object is being deleted is lost.
+    """
+    stopped("terminated", 143)
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(143)
 
 
 def stopped(text: str, code: int) -> int:
