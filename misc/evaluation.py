@@ -22,13 +22,16 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -
     if truth.shape != prediction.shape:
         raise ValueError(f"ground truth {truth.shape} and prediction {prediction.shape} differ in size")
     known = truth != VOID
-    pairs = [labels[known].astype(np.int64) for labels in (truth, prediction)]
-    for name, labels in zip(("ground truth", "prediction"), pairs, strict=True):
-        if labels.size and not 0 <= labels.min() <= labels.max() < n_labels:
-            worst = labels.max() if labels.max() >= n_labels else labels.min()
-            raise ValueError(f"{name} holds label {worst}, but there are {n_labels} (0 is background)")
-    counts = np.bincount(n_labels * pairs[0] + pairs[1], minlength=n_labels**2)
-    return counts.reshape(n_labels, n_labels)
+    true, predicted = truth[known].astype(np.int64), prediction[known].astype(np.int64)
+    _check_range("ground truth", true, n_labels)
+    _check_range("prediction", predicted, n_labels)
+    return np.bincount(n_labels * true + predicted, minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
+def _check_range(name: str, labels: np.ndarray, n_labels: int) -> None:
+    if labels.size and not 0 <= labels.min() <= labels.max() < n_labels:
+        worst = labels.max() if labels.max() >= n_labels else labels.min()
+        raise ValueError(f"{name} holds label {worst}, but there are {n_labels} (0 is background)")
 
 
 def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
@@ -41,6 +44,10 @@ def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]
         raise InputError("eval_backend: chainercv is not installed, see requirements-chainercv.txt") from error
 
     def chainercv_confusion(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -> np.ndarray:
+        known = truth != VOID
+        if truth.shape == prediction.shape:  # chainercv itself refuses sizes that differ
+            _check_range("ground truth", truth[known], n_labels)
+            _check_range("prediction", prediction[known], n_labels)
         signed = np.where(truth == VOID, -1, truth.astype(np.int32))
         counted = calc_semantic_segmentation_confusion(iter([prediction.astype(np.int32)]), iter([signed]))
         missing = n_labels - len(counted)  # it stops at the largest label that occurs

@@ -8,10 +8,12 @@ from voc12.generated_set import ID_PREFIX, generate
 
 
 def is_generated(path: Path) -> bool:
-    """Whether a file is one of a demo set: named after its images, or a list of them."""
+    """Whether a file is one of a demo set: named after its images, a list of them, or left by an interruption."""
+    if path.suffix == ".tmp":
+        return True
     if path.suffix == ".txt":
         return path.read_text(encoding="utf-8", errors="replace").startswith(ID_PREFIX)
-    return path.name.startswith((ID_PREFIX, f".{ID_PREFIX}"))
+    return path.name.startswith(ID_PREFIX)
 
 
 def run(args: Config) -> None:

@@ -260,3 +260,9 @@ def test_no_process_survives_a_terminated_run(tiny_args, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_a_demo_set_is_written_again_over_an_interrupted_one(own_copy, tiny_args):
+    (own_copy / "ImageSets" / "Segmentation" / ".train.txt.123.tmp").write_text("dem")
+    sizes = ["--demo_train_images=4", "--demo_val_images=2", "--demo_side=64", "--make_demo_set_pass"]
+    assert main([*tiny_args(voc12_root=own_copy), *sizes, *SWITCHED_OFF]) == 0

@@ -5,7 +5,6 @@ plain and coloured alike in all classes: a CAM lights up only a part of the obje
 """
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum_filter
 
 from misc.errors import InputError
+from misc.files import replacing
 from misc.palette import voc_palette
 
 VOC_CLASSES = (  # class number = position + 1
@@ -106,7 +106,7 @@ def generate(root: Path, *, seed: int, train_images: int = 160, val_images: int 
     for index, image_id in enumerate(ids):
         _write_sample(root, image_id, make_sample(seed, index, side))
     for name, members in ("train", ids[:train_images]), ("val", ids[train_images:]), ("trainval", ids):
-        _replace(root / "ImageSets" / "Segmentation" / f"{name}.txt", "\n".join([*members, ""]).encode())
+        _write(root / "ImageSets" / "Segmentation" / f"{name}.txt", "\n".join([*members, ""]).encode())
 
 
 def make_sample(seed: int, index: int, side: int) -> Sample:
@@ -229,8 +229,8 @@ def _write_sample(root: Path, image_id: str, sample: Sample) -> None:
     for name, image in ("JPEGImages/{}.jpg", jpeg), ("SegmentationClass/{}.png", mask), ("Sal/{}.png", saliency):
         buffer = io.BytesIO()
         image.save(buffer, "PNG" if name.endswith("png") else "JPEG", quality=92)  # PNG knows no quality
-        _replace(root / name.format(image_id), buffer.getvalue())
-    _replace(root / "Annotations" / f"{image_id}.xml", _annotation(image_id, sample).encode())
+        _write(root / name.format(image_id), buffer.getvalue())
+    _write(root / "Annotations" / f"{image_id}.xml", _annotation(image_id, sample).encode())
 
 
 def _annotation(image_id: str, sample: Sample) -> str:
@@ -243,9 +243,6 @@ def _annotation(image_id: str, sample: Sample) -> str:
     return "\n".join(["<annotation>", *lines, "</annotation>", ""])
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

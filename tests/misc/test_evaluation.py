@@ -1,6 +1,8 @@
 """Confusion counts and scores, against chainercv's figures and by hand."""
 
 import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -143,3 +145,18 @@ def test_chainercv_counts_the_same(golden):
     for i in range(4):
         found = counter("chainercv")(g[f"gt{i}"], g[f"pred{i}"], 21)
         np.testing.assert_array_equal(found, confusion_matrix(g[f"gt{i}"], g[f"pred{i}"], 21))
+
+
+def test_chainercv_backend_refuses_what_ours_refuses(monkeypatch):
+    """With a stand-in for chainercv: a label out of range is named before it is asked to count."""
+    module = types.ModuleType("chainercv.evaluations")
+    module.calc_semantic_segmentation_confusion = lambda predictions, truths: np.ones((1, 1), np.int64)
+    monkeypatch.setitem(sys.modules, "chainercv", types.ModuleType("chainercv"))
+    monkeypatch.setitem(sys.modules, "chainercv.evaluations", module)
+    count = counter("chainercv")
+    zero = np.zeros((1, 2), np.uint8)
+    assert count(zero, zero, 3).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(ValueError, match="prediction holds label 3"):
+        count(zero, np.array([[0, 3]], np.uint8), 3)
+    with pytest.raises(ValueError, match="ground truth holds label 9"):
+        count(np.array([[9, 255]], np.uint8), zero, 3)
