@@ -39,6 +39,7 @@ class Preflight:
         self.traffic: dict[str, Traffic] = {}
         self._current = Traffic([], [])
         self._promised: set[Path] = set()
+        self._told: set[str] = set()  # what one step has said, the steps after it need not say again
         self._probed: set[Path] = set()
         self._attempted: set[str] = set()
 
@@ -81,7 +82,8 @@ class Preflight:
         paths = list(paths)
         self._current.add(self._current.reads, paths)
         wanted = [path for path in paths if path not in self._promised]
-        missing = [path for path in wanted if not path.is_file()]
+        missing = [path for path in wanted if str(path) not in self._told and not path.is_file()]
+        self._told.update(map(str, missing))
         self._report(f"{what} missing", [str(path) for path in missing], len(wanted), remedy)
         if probe is None:
             return
@@ -106,7 +108,8 @@ class Preflight:
                 read(image_id)
             except InputError as error:
                 faults.append(str(error))
-        faults = list(dict.fromkeys(faults))  # a missing label file is one fault
+        faults = [fault for fault in dict.fromkeys(faults) if fault not in self._told]  # a missing file is one fault
+        self._told.update(faults)
         self._report("image labels unusable", faults, len(ids), "")
 
     def writes(self, paths: Iterable[Path]) -> None:
