@@ -7,14 +7,21 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from typing import Any
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from misc.config import Config, read_config
 from misc.errors import InputError
 
+if TYPE_CHECKING:
+    from misc.manifest import Ledger
+
 # A step is a module of `step` with check(args, preflight) and run(args), switched by `<name>_pass`.
-PREPARATION = ("make_demo_set",)  # makes the data set that the checks of the others look at
+DATA = "make_demo_set"  # makes the data set that the checks of the others look at
+ALONE = (DATA, "train_backbone")  # done by one process before the others join in
 STEPS = (
     "train_backbone",
     "train_cam",
@@ -38,7 +45,11 @@ def main(argv: list[str] | None = None) -> int:
         return stopped(f"error: {error}", 2)
     except KeyboardInterrupt:
         return stopped("interrupted", 130)
-    except Exception:
+    except Exception as error:
+        from misc.distributed import lost_another
+
+        if lost_another(error):
+            return stopped("another process of this run has ended, see its message", 1)
         log.exception("defect")
         raise
     return 0
@@ -63,54 +74,120 @@ def stopped(text: str, code: int) -> int:
 
 
 def run(args: Config) -> None:
-    from misc.log import start_log  # torch and its like are imported only now, so that --help is quick
+    from misc.device import pick_device  # torch and its like are imported only now, so that --help is quick
+    from misc.distributed import is_first, launched, process_group
+    from misc.log import start_log
 
+    if launched() > 1:
+        terminate_at_once()
     start_log(args.log_name)
-    names = [name for name in PREPARATION + STEPS if getattr(args, f"{name}_pass")]
+    names = [name for name in (DATA, *STEPS) if getattr(args, f"{name}_pass")]
     if not names:
         raise InputError("every step is switched off: nothing to do")
     log.info("%s, seed %d, %d steps: %s", args.method.upper(), args.seed, len(names), ", ".join(names))
-    started = time.monotonic()
-    outcomes: list[tuple[str, float, dict[str, float]]] = []
-    checked: dict[str, Any] = {}
-    for number, name in enumerate(names, start=1):
-        if name not in PREPARATION and not checked:
-            checked = check([later for later in names if later not in PREPARATION], args)
-        step = importlib.import_module(f"step.{name}")
-        log.info("[%d/%d] %s%s", number, len(names), name, checked.get(name, ""))
+    chain = Run(args, names)
+    for name in names:
+        if name in ALONE and is_first():
+            chain.step(name)
+    with process_group(pick_device(args.device)):
+        for name in names:
+            if name not in ALONE:
+                chain.step(name)
+    log.info("%s", chain.summary())
+
+
+class Run:
+    """The enabled steps of one run, one after the other; what the first process finds out, it tells the others."""
+
+    def __init__(self, args: Config, names: list[str]) -> None:
+        self._args, self._names = args, names
+        self._started = time.monotonic()
+        self._outcomes: list[tuple[str, float, dict[str, float]]] = []
+        self._checked: Checked | None = None
+
+    def step(self, name: str) -> None:
+        """Run a step, unless all it makes is finished; everything is checked before the first one that reads data."""
+        from misc.distributed import on_first, wait_for_all
+
         begun = time.monotonic()
-        result = step.run(args)
-        outcomes.append((name, time.monotonic() - begun, result or {}))
-    log.info("%s", summary(outcomes, time.monotonic() - started))
+        result = None
+        if on_first(lambda: self._begin(name)):
+            result = importlib.import_module(f"step.{name}").run(self._args)
+            wait_for_all()
+            on_first(lambda: self._end(name))
+        else:
+            log.info("finished already")
+        self._outcomes.append((name, time.monotonic() - begun, result or {}))
+
+    def _begin(self, name: str) -> bool:
+        if name != DATA and self._checked is None:
+            self._checked = check([later for later in self._names if later != DATA], self._args)
+        traffic = self._checked.traffic[name] if self._checked else ""
+        log.info("[%d/%d] %s%s", self._names.index(name) + 1, len(self._names), name, traffic)
+        return self._checked is None or self._checked.ledger.begin(name)
+
+    def _end(self, name: str) -> None:
+        if self._checked is not None:
+            self._checked.ledger.end(name)
+
+    def summary(self) -> str:
+        """The table at the end: each step, its time, and the mIoU in percent where it measured one."""
+        rows = [f"{'step':<22}{'time':>10}  mIoU"]
+        for name, took, result in self._outcomes:
+            scores = ", ".join(f"{kind} {100 * miou:.2f}" for kind, miou in result.items())
+            rows.append(f"{name:<22}{took:9.1f}s  {scores}".rstrip())
+        return "\n".join(["done", *rows, f"{'all':<22}{time.monotonic() - self._started:9.1f}s"])
 
 
-def check(names: list[str], args: Config) -> dict[str, str]:
-    """Look at all that the steps will need; returns for each what it reads and writes, for the log."""
-    from functools import partial
+class Checked(NamedTuple):
+    """What the look at everything found: for each step a line of the log, and what may be kept."""
 
+    traffic: dict[str, str]
+    ledger: "Ledger"
+
+
+def check(names: list[str], args: Config) -> Checked:
+    """Look at all that the steps will need and at what they would write over; InputError with all that is wrong."""
     from misc.device import check_amp, pick_device
+    from misc.history import check_tensorboard
+    from misc.manifest import Ledger
     from misc.preflight import Preflight
 
     preflight = Preflight()
     preflight.attempt(partial(pick_device, args.device))
     if args.amp and not preflight.problems:
         preflight.attempt(partial(check_amp, pick_device(args.device)))
+    if args.tensorboard:
+        preflight.attempt(check_tensorboard)
     preflight.folder("voc12_root", args.voc12_root)
     if not preflight.problems:
         for name in names:
             preflight.step(name)
             importlib.import_module(f"step.{name}").check(args, preflight)
     preflight.finish()
-    return {name: f": {traffic}" for name, traffic in preflight.traffic.items()}
+    ledger = Ledger(preflight.products, settings=asdict(args), overwrite=args.overwrite)
+    for problem in ledger.problems:
+        preflight.problem(problem)
+    preflight.finish()
+    return Checked({name: f": {traffic}" for name, traffic in preflight.traffic.items()}, ledger)
 
 
-def summary(outcomes: list[tuple[str, float, dict[str, float]]], seconds: float) -> str:
-    """The table at the end: each step, its time, and the mIoU in percent where it measured one."""
-    rows = [f"{'step':<22}{'time':>10}  mIoU"]
-    for name, took, result in outcomes:
-        scores = ", ".join(f"{kind} {100 * miou:.2f}" for kind, miou in result.items())
-        rows.append(f"{name:<22}{took:9.1f}s  {scores}".rstrip())
-    return "\n".join(["done", *rows, f"{'all':<22}{seconds:9.1f}s"])
+def terminate_at_once() -> None:
+    """Obey SIGTERM while waiting for another process as well.
+
+    Python runs a signal's handler between two of its own instructions, and a process that waits for one
+    that is gone does not get there. A thread that is told by the signal itself does.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+
+    def obey() -> None:
+        while True:
+            if os.read(told, 1)[0] == signal.SIGTERM:
+                _terminate(signal.SIGTERM, None)
+
+    threading.Thread(target=obey, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def step_memory(voc: str, args: argparse.Namespace, common: dict[str, Any]) -> l
     for step in INFERENCE:
         values = {
             "voc12_root": root, "cls_labels": root / "labels.txt", "device": "cpu", "log_name": out / "log",
+            "overwrite": True,
             **dict.fromkeys(("train_aug_list", "train_list", "val_list", "infer_list"), images),
             "cam_weights_name": weights / "weights" / "classifier.pth",
             "bes_weights_name": weights / "weights" / "boundary.pth",

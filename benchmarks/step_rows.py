@@ -1,5 +1,6 @@
 """The comparisons of whole inference steps, from files to files: ours through the step's own `run`."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from benchmarks.inputs import N_CLASSES, Scale, Size
 from benchmarks.rows import Call, Row, Target
 from misc.cam_file import read_cam
 from misc.checkpoint import load_weights
+from misc.config import Config
 from step import make_boundary_label, make_cam, make_sem_seg
+
+OUTPUTS = ("cam_out_dir", "cam_vis_dir", "boundary_label_dir", "sem_seg_out_dir")
 
 
 class StepRow(Row):
@@ -24,6 +28,14 @@ class StepRow(Row):
         self.args = inputs.settings(self.root, self.here, self.weights)
         lines = (self.root / "labels.txt").read_text().splitlines()[: scale.images]
         self.keys = {line.split()[0]: np.array(line.split()[1:], np.int64) for line in lines}
+
+    def afresh(self) -> Config:
+        """The settings of our side, its outputs of the last repetition removed: the steps keep what is finished."""
+        for name in OUTPUTS:
+            folder = Path(getattr(self.args, name))
+            if folder.is_relative_to(self.here):
+                shutil.rmtree(folder, ignore_errors=True)
+        return self.args
 
     def image(self, name: str) -> Path:
         return self.root / "JPEGImages" / f"{name}.jpg"
@@ -62,7 +74,7 @@ class MakeCam(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 1.8), Target("difference", 1e-4))
 
     def our_all(self) -> None:
-        make_cam.run(self.args)
+        make_cam.run(self.afresh())
 
     def __init__(self, scale: Scale, folder: Path, size: Size | None = None) -> None:
         super().__init__(scale, folder)
@@ -90,7 +102,7 @@ class MakeBoundaryLabel(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 1.8), Target("difference", 1e-3))
 
     def our_all(self) -> None:
-        make_boundary_label.run(self.args)
+        make_boundary_label.run(self.afresh())
 
     def published_all(self) -> None:
         for folder in ("cam_vis", "boundary_label"):
@@ -119,7 +131,7 @@ class MakeSemSeg(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 150), Target("difference", 1e-3))
 
     def our_all(self) -> None:
-        make_sem_seg.run(self.args)
+        make_sem_seg.run(self.afresh())
 
     def published_names(self) -> list[str]:
         return list(self.keys)[: self.scale.slow_images]

@@ -17,6 +17,7 @@ from misc.checkpoint import load_weights
 from misc.device import pick_device, placed
 from misc.losses import boundary_loss
 from misc.optim import PolySGD
+from misc.progress import Progress
 from misc.training import train
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
@@ -36,6 +37,12 @@ class Samples(torch.utils.data.Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         return self.samples[key[1] % len(self.samples)]
+
+
+class Unsaved(Progress):
+    """Saves nothing: steps are measured, not the disk, which is written to once an epoch."""
+
+    def save(self, *state: Any) -> None: ...
 
 
 class Training(Row):
@@ -89,12 +96,12 @@ class Training(Row):
         optimizer = PolySGD(groups, max_step=1000, momentum=1e-4)
         dataset = Samples(self.samples, 2 * self.scale.steps)
 
-        def terms(*batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        def terms(network: nn.Module, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"loss": self.our_loss(network, *batch)}
 
         return Call(
-            partial(train, network, optimizer, dataset, terms, batch_size=2, epochs=1, seed=5, workers=0,
-                    device=CPU, amp=self.amp, desc=self.title),
+            partial(train, network, optimizer, dataset, terms, steps=self.scale.steps, batch_size=2, seed=5, workers=0,
+                    device=CPU, amp=self.amp, desc=self.title, progress=Unsaved(self.folder / "ours.pth", minutes=0)),
             self.scale.steps,
         )  # fmt: skip
 

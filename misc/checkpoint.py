@@ -1,9 +1,11 @@
 """Network weights: reading them without running code, and refusing what does not fit."""
 
 import io
+import os
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -23,10 +25,20 @@ State = dict[str, torch.Tensor]
 
 def read_state(path: str | Path) -> State:
     """The tensors of a `.safetensors` file or of a torch checkpoint, on the CPU."""
+    state = read_content(path)
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise InputError(f"{path}: not a state dict (names and tensors)")
+    return state
+
+
+def read_content(path: str | Path) -> Any:
+    """What a `.safetensors` file or a torch file holds, tensors on the CPU; no code in it runs."""
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
@@ -35,11 +47,6 @@ def read_state(path: str | Path) -> State:
         raise InputError(f"{path}: refused, it holds more than tensors ({wanted[1] if wanted else 'code'})") from error
     except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path}: cannot be read as a checkpoint ({reason(error)})") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise InputError(f"{path}: not a state dict (names and tensors)")
-    return state
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -89,8 +96,14 @@ def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Patt
 
 def save_weights(module: nn.Module, path: str | Path) -> None:
     """Save a network's tensors, contiguous and on the CPU, so that any device and layout can load them."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    content = io.BytesIO()  # given a name, torch would store it; given a full disk, raise what is no OSError
-    torch.save(state, content)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    save_content({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, path)
+
+
+def save_content(content: dict[str, Any], path: str | Path) -> None:
+    """Save a dict of tensors and plain values as a torch file, whole or not at all, equal content as equal bytes."""
+    buffer = io.BytesIO()  # given a name, torch would store it; given a full disk, raise what is no OSError
+    torch.save(content, buffer)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())  # hours of work: not even a power cut is to leave an empty file of this name

@@ -61,6 +61,11 @@ class Config:
     amp: bool = setting(False, "Compute convolutions in bfloat16: faster, results differ a little.")
     seed: int = setting(5, "Seed of everything random.", low=0, high=2**32 - 1)
     log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
+    overwrite: bool = setting(False, "Make anew what the enabled steps make, instead of keeping what is finished.")
+    checkpoint_minutes: float = setting(
+        10, "An unfinished training is saved after each epoch and, within one, this often.", low=0
+    )
+    tensorboard: bool = setting(False, "The curves of the trainings also as TensorBoard events, beside the checkpoint.")
     eval_backend: Literal["own", "chainercv"] = setting("own", "Who counts in the evaluations; both say the same.")
 
     # networks
@@ -155,8 +160,9 @@ class Config:
 
 
 def available_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: its share, where torchrun started several on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def read_config(argv: list[str] | None = None) -> Config:

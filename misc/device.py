@@ -1,5 +1,6 @@
 """Where the networks run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +14,13 @@ from misc.errors import InputError
 def pick_device(name: str) -> torch.device:
     """The torch device called `name`; `auto` is CUDA when there is one, else the CPU.
 
+    Where torchrun started several processes on this machine, each takes a CUDA device of its own.
     Raises    InputError if there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -1,6 +1,7 @@
 """Writing files so that nobody ever reads half of one."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The folder is made if need be. A file system that refuses (full, read-only) is an InputError.
     """
     target = Path(path)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    temporary = target.parent / f".{target.name}.{_host()}.{os.getpid()}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -25,3 +26,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing was made, or what has to be said is on its way already
             temporary.unlink()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder."""
+    for path in folder.glob(f".*.{_host()}.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            with suppress(OSError):  # somebody else was quicker
+                path.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if there is one; a file system that refuses is an InputError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-").replace("/", "-")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

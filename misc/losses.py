@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from misc.boundary_labels import BoundaryLabel
+from misc.distributed import summed
 
 PROBABILITY_FLOOR = 1e-4  # published: P is kept in [1e-4, 1 - 1e-4] before its logarithm
 
@@ -33,6 +34,8 @@ def boundary_loss(prediction: torch.Tensor, label: torch.Tensor, saliency: torch
     label       (N, h, w) integer, values of BoundaryLabel
     saliency    (N, H, W) float ≥ 0, any size, resized to h×w here; None for the loss of BES.
                 A blank map counts as not salient.
+    Returns     terms whose means are over the whole batch; where several processes hold a part of it
+                each, this one's summand of them.
     Source: SBE section II-B; BES section 3.3.
     """
     p = prediction[:, 0].clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
@@ -57,5 +60,9 @@ def boundary_loss(prediction: torch.Tensor, label: torch.Tensor, saliency: torch
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Σ(values·mask) / (Σmask + 1) over the whole batch: an empty mask gives zero, not NaN."""
-    return (values * mask).sum() / (mask.sum() + 1)
+    """Σ(values·mask) / (Σmask + 1) over the whole batch: an empty mask gives zero, not NaN.
+
+    The divisor counts the masks of all processes, the numerator this one's: the shares add up to the
+    mean, and so do their gradients.
+    """
+    return (values * mask).sum() / (summed(mask.sum()) + 1)

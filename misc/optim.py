@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with the polynomial decay of DeepLab, as published (SPEC 1)."""
+"""Optimisers that carry their schedule with them, so that saving one saves both."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,9 @@ POLY_POWER = 0.9
 
 
 class PolySGD(torch.optim.SGD):
-    """SGD whose rates fall as lr·(1 - step/max_step)^0.9 before each step, and stay after max_step.
+    """Stochastic gradient descent with the polynomial decay of DeepLab, as published (SPEC 1).
+
+    The rates fall as lr·(1 - step/max_step)^0.9 before each step, and stay after max_step.
 
     param_groups  dicts with "params" and their own "lr" and "weight_decay"
     max_step      number of steps the decay spans, ≥ 1
@@ -30,3 +32,33 @@ class PolySGD(torch.optim.SGD):
                 group["lr"] = rate * factor
         self.steps_done += 1
         return super().step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "steps_done": self.steps_done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.steps_done = int(state_dict["steps_done"])
+
+
+class OneCycleAdamW(torch.optim.AdamW):
+    """AdamW whose rate rises to `max_rate` and falls again within `steps` steps.
+
+    Source: Smith & Topin, "Super-Convergence" (2018), by torch's OneCycleLR.
+    """
+
+    def __init__(self, params: Iterable[Any], *, max_rate: float, steps: int, weight_decay: float) -> None:
+        super().__init__(params, lr=max_rate, weight_decay=weight_decay)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self, max_lr=max_rate, total_steps=steps)
+
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        self._schedule.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "schedule": self._schedule.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._schedule.load_state_dict(state_dict["schedule"])

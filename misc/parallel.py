@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from misc.errors import InputError
+from misc.log import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ def parallel_map(
     """
     if isinstance(items, Sized):
         total = len(items)
-    with tqdm(total=total, desc=desc, unit="image") as bar:
+    with progress_bar(total, desc) as bar:
         for result in _ordered(function, items, workers, threads):
             bar.update()
             yield result

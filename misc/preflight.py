@@ -12,6 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from misc.errors import InputError
+from misc.manifest import Product
 
 SHOWN = 5  # names of missing files in one problem
 
@@ -37,6 +38,7 @@ class Preflight:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.traffic: dict[str, Traffic] = {}
+        self.products: list[Product] = []
         self._current = Traffic([], [])
         self._promised: set[Path] = set()
         self._told: set[str] = set()  # what one step has said, the steps after it need not say again
@@ -126,6 +128,18 @@ class Preflight:
             if not existing.is_dir() or not _writable(existing):
                 self.problem(f"cannot write into {folder}: {existing} is not a folder that may be written")
 
+    def makes(self, product: Product) -> None:
+        """What a step writes, and from what; a place belongs to one step."""
+        taken = {place: other.step for other in self.products for place in other.places}
+        for place in product.places:
+            if place in taken:
+                self.problem(
+                    f"{place} is named as the place of two outputs ({taken[place]}, {product.step}): each needs its own"
+                )
+            taken[place] = product.step
+        self.products.append(product)
+        self.writes(product.files())
+
     def finish(self) -> None:
         """Raise one InputError with all problems, if there are any."""
         if len(self.problems) == 1:
@@ -162,6 +176,13 @@ def image_fault(path: Path) -> str | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return str(error).removesuffix(f" {str(path)!r}")
     return None
+
+
+def file_fault(path: Path) -> str | None:
+    """What is wrong with a file that a step wrote, as far as a quick look tells."""
+    if not path.is_file():
+        return "no such file"
+    return cam_fault(path) if path.suffix == ".npy" else image_fault(path)
 
 
 def cam_fault(path: Path) -> str | None:

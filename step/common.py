@@ -1,18 +1,24 @@
 """What several steps say in the same words: the data set of a run, and checks of its parts."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from misc.checkpoint import load_backbone, load_weights
 from misc.config import Config
+from misc.distributed import launched, on_first, share
 from misc.errors import InputError
 from misc.evaluation import counter
-from misc.preflight import Preflight, cam_fault, image_fault
+from misc.preflight import Preflight, cam_fault, file_fault, image_fault
+from misc.progress import Progress
 from voc12.image_labels import ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, read_list
+
+log = logging.getLogger(__name__)
 
 
 class DataSet:
@@ -42,6 +48,10 @@ class DataSet:
             preflight.problem(str(error))
             return []
 
+    def label_text(self, image_id: str) -> str:
+        """The classes of an image, for a manifest."""
+        return f"{self.labels[image_id].tolist()} of {len(self.class_names)}"
+
     @property
     def evaluated_list(self) -> Path:
         return self.root.image_set(self._args.chainer_eval_set)
@@ -49,6 +59,34 @@ class DataSet:
 
 def cam_path(args: Config, image_id: str) -> Path:
     return Path(args.cam_out_dir) / f"{image_id}.npy"
+
+
+def boundary_label_path(args: Config, image_id: str) -> Path:
+    return Path(args.boundary_label_dir) / f"{image_id}.png"
+
+
+def chosen(args: Config, *names: str) -> dict[str, Any]:
+    """The settings that a step's files depend on, by name."""
+    return {name: getattr(args, name) for name in names}
+
+
+def unfinished(ids: list[str], outputs: Callable[[str], Sequence[Path]]) -> list[str]:
+    """This process's share of the images some of whose files are missing or damaged, in order."""
+    left = on_first(lambda: [i for i in ids if any(file_fault(path) for path in outputs(i))])
+    if len(left) < len(ids):
+        log.info("%d of %d images are finished already", len(ids) - len(left), len(ids))
+    return share(left)
+
+
+def progress_of(args: Config, checkpoint: str) -> Progress:
+    """Where the training of a checkpoint keeps what it needs to go on."""
+    return Progress(checkpoint, minutes=args.checkpoint_minutes, tensorboard=args.tensorboard)
+
+
+def backbone_origin(args: Config) -> dict[str, Path | str]:
+    """The backbone's weights as an input of a product: a name or a file."""
+    by_name = args.backbone_weights in ("imagenet", "none")
+    return {"backbone_weights": args.backbone_weights if by_name else Path(args.backbone_weights)}
 
 
 def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
@@ -78,6 +116,8 @@ def check_evaluation(args: Config, preflight: Preflight) -> list[str]:
 def check_batch(setting: str, batch_size: int, ids: list[str], preflight: Preflight) -> None:
     if 0 < len(ids) < batch_size:
         preflight.problem(f"{len(ids)} training images make no batch of {batch_size}: lower --{setting}")
+    if batch_size < launched():
+        preflight.problem(f"a batch of {batch_size} cannot be shared by {launched()} processes: raise --{setting}")
 
 
 def check_network(what: str, path: Path, network: Callable[[], nn.Module], preflight: Preflight, remedy: str) -> None:

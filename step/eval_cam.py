@@ -7,6 +7,7 @@ import numpy as np
 
 from misc.cam_file import read_cam
 from misc.config import Config
+from misc.distributed import is_first, share, summed_counts
 from misc.errors import InputError
 from misc.evaluation import Scores, counter
 from misc.image_io import read_label_map
@@ -26,10 +27,12 @@ def check(args: Config, preflight: Preflight) -> None:
 def run(args: Config) -> dict[str, float]:
     """Count over the evaluation list, print the table, save it as JSON beside the maps."""
     data = DataSet(args)
-    ids = data.ids(data.evaluated_list)
+    ids = share(data.ids(data.evaluated_list))
     confusions = parallel_map(partial(count_one, args=args, data=data), ids, workers=args.workers, desc="eval_cam")
-    scores = Scores(sum(confusions, start=np.zeros((), np.int64)))
-    write_report({"CAM": scores}, data.class_names, Path(args.cam_out_dir) / "eval_cam.json")
+    n_labels = len(data.class_names) + 1
+    scores = Scores(summed_counts(sum(confusions, start=np.zeros((n_labels, n_labels), np.int64))))
+    if is_first():
+        write_report({"CAM": scores}, data.class_names, Path(args.cam_out_dir) / "eval_cam.json")
     return {"CAM": scores.miou}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.config import Config
+from misc.distributed import is_first, share, summed_counts
 from misc.errors import InputError
 from misc.evaluation import Scores, counter
 from misc.image_io import read_label_map
@@ -33,11 +34,13 @@ def mask_path(args: Config, image_id: str, ending: str) -> Path:
 def run(args: Config) -> dict[str, float]:
     """Count over the evaluation list, print the tables, save them as JSON beside the masks."""
     data = DataSet(args)
-    ids = data.ids(data.evaluated_list)
-    count = partial(count_one, args=args, data=data)
-    total = sum(parallel_map(count, ids, workers=args.workers, desc="eval_sem_seg"), start=np.zeros((), np.int64))
+    ids = share(data.ids(data.evaluated_list))
+    confusions = parallel_map(partial(count_one, args=args, data=data), ids, workers=args.workers, desc="eval_sem_seg")
+    n_labels = len(data.class_names) + 1
+    total = summed_counts(sum(confusions, start=np.zeros((len(KINDS), n_labels, n_labels), np.int64)))
     scores = {kind: Scores(confusion) for kind, confusion in zip(KINDS, total, strict=True)}
-    write_report(scores, data.class_names, Path(args.sem_seg_out_dir) / "eval_sem_seg.json")
+    if is_first():
+        write_report(scores, data.class_names, Path(args.sem_seg_out_dir) / "eval_sem_seg.json")
     return {kind: score.miou for kind, score in scores.items()}
 
 

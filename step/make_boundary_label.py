@@ -11,13 +11,25 @@ from misc.boundary_labels import boundary_label, confidence_map
 from misc.cam_file import CAM, read_cam
 from misc.config import Config
 from misc.crf import DenseCRF
+from misc.distributed import gathered
 from misc.image_io import read_image, read_saliency, write_grey
+from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
-from step.common import DataSet, cam_path, check_cams, check_images, check_saliency
+from step.common import (
+    DataSet,
+    boundary_label_path,
+    cam_path,
+    check_cams,
+    check_images,
+    check_saliency,
+    chosen,
+    unfinished,
+)
 from step.masks import class_numbers, strongest
 
 CRF_REACH = 50  # sxy of the bilateral filter, pixels
+SETTINGS = ("method", "conf_fg_thres", "conf_bg_thres", "window_size", "theta_scale", "theta_diff", "salbound_thres")
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +41,34 @@ def check(args: Config, preflight: Preflight) -> None:
     check_cams(args, ids, preflight)
     if args.uses_saliency:
         check_saliency(data, ids, preflight)
-    for folder in (args.cam_vis_dir, args.boundary_label_dir):
-        preflight.writes(Path(folder) / f"{image_id}.png" for image_id in ids)
+    preflight.makes(
+        Product(
+            "make_boundary_label",
+            places=[Path(args.cam_vis_dir), Path(args.boundary_label_dir)],
+            settings=chosen(args, *SETTINGS),
+            ids=ids,
+            image_inputs=lambda i: [data.root.image(i), *([data.root.saliency(i)] if args.uses_saliency else [])],
+            folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
+            outputs=partial(label_paths, args),
+        )
+    )
+
+
+def label_paths(args: Config, image_id: str) -> tuple[Path, Path]:
+    """The confidence map and the boundary label of an image."""
+    return Path(args.cam_vis_dir) / f"{image_id}.png", boundary_label_path(args, image_id)
 
 
 def run(args: Config) -> None:
     """Save a confidence map and a boundary label for every image of train_aug_list."""
     data = DataSet(args)
-    ids = data.ids(args.train_aug_list)
+    ids = unfinished(data.ids(args.train_aug_list), partial(label_paths, args))
     label = partial(label_one, args=args, data=data)
     seen: Counter[str] = Counter()
     for remarks in parallel_map(label, ids, workers=args.workers, desc="make_boundary_label"):
         seen.update(remarks)
-    for remark, count in seen.items():
-        log.info("%d of %d saliency maps %s", count, len(ids), remark)
+    for remark, count in sum(gathered(seen), Counter()).items():
+        log.info("%d saliency maps %s", count, remark)
 
 
 def label_one(image_id: str, *, args: Config, data: DataSet) -> list[str]:
@@ -66,8 +92,8 @@ def label_one(image_id: str, *, args: Config, data: DataSet) -> list[str]:
         theta_diff=args.theta_diff,
         salient_threshold=args.salbound_thres,
     )
-    write_grey(Path(args.cam_vis_dir) / f"{image_id}.png", conf)
-    write_grey(Path(args.boundary_label_dir) / f"{image_id}.png", label)
+    for path, content in zip(label_paths(args, image_id), (conf, label), strict=True):
+        write_grey(path, content)
     return remarks
 
 

@@ -14,10 +14,11 @@ from misc.device import autocast, loaders, pick_device, placed
 from misc.errors import InputError
 from misc.image_io import normalised_pair
 from misc.loading import load_each
+from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, cam_path, check_images, check_network
+from step.common import DataSet, cam_path, check_images, check_network, chosen, unfinished
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
@@ -34,13 +35,26 @@ def check(args: Config, preflight: Preflight) -> None:
     check_network(
         "the classifier's checkpoint", checkpoint, lambda: ResNet50CAM(len(data.class_names)), preflight, remedy
     )
-    preflight.writes(cam_path(args, image_id) for image_id in ids)
+    preflight.makes(
+        Product(
+            "make_cam",
+            places=[Path(args.cam_out_dir)],
+            settings=chosen(args, "cam_scales", "amp"),
+            ids=ids,
+            image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
+            inputs={"cam_weights_name": checkpoint},
+            outputs=lambda i: [cam_path(args, i)],
+        )
+    )
 
 
 def run(args: Config) -> None:
     """Save the maps of every image that later steps use: those of train_aug_list and of infer_list."""
     data = DataSet(args)
     ids = merged(data.ids(args.train_aug_list), data.ids(args.infer_list_or_default))
+    ids = unfinished(ids, lambda i: [cam_path(args, i)])
+    if not ids:
+        return
     device = pick_device(args.device)
     model = ResNet50CAM(len(data.class_names))
     load_weights(model, args.cam_weights_name)

@@ -17,11 +17,12 @@ from misc.device import autocast, pick_device, placed, threads_beside, workers_b
 from misc.errors import InputError
 from misc.image_io import normalised_pair, read_image, write_grey, write_mask
 from misc.loading import load_each
+from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.random_walk import random_walk
 from net.resnet50_sbe import ResNet50SBE
-from step.common import DataSet, cam_path, check_cams, check_images, check_network
+from step.common import DataSet, cam_path, check_cams, check_images, check_network, chosen, unfinished
 from step.masks import class_numbers, strongest
 from voc12.datasets import ScaledImages
 
@@ -49,8 +50,20 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     check_cams(args, ids, preflight)
     remedy = "run train_sbe_boundary first, or point --bes_weights_name at a checkpoint"
-    check_network("the boundary network's checkpoint", Path(args.bes_weights_name), ResNet50SBE, preflight, remedy)
-    preflight.writes(path for image_id in ids for path in mask_paths(args, image_id))
+    checkpoint = Path(args.bes_weights_name)
+    check_network("the boundary network's checkpoint", checkpoint, ResNet50SBE, preflight, remedy)
+    preflight.makes(
+        Product(
+            "make_sem_seg",
+            places=[Path(args.sem_seg_out_dir)],
+            settings=chosen(args, "beta", "exp_times", "sem_seg_bg_thres", "amp"),
+            ids=ids,
+            image_inputs=lambda i: [data.root.image(i)],
+            inputs={"bes_weights_name": checkpoint},
+            folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
+            outputs=partial(mask_paths, args),
+        )
+    )
 
 
 def mask_paths(args: Config, image_id: str) -> tuple[Path, Path, Path]:
@@ -62,7 +75,9 @@ def mask_paths(args: Config, image_id: str) -> tuple[Path, Path, Path]:
 def run(args: Config) -> None:
     """Save a mask, a mask after CRF and a boundary map for every image of infer_list."""
     data = DataSet(args)
-    ids = data.ids(args.infer_list_or_default)
+    ids = unfinished(data.ids(args.infer_list_or_default), partial(mask_paths, args))
+    if not ids:
+        return
     finish = partial(refine_and_save, args=args, data=data)
     device = pick_device(args.device)
     workers = workers_beside_network(args.workers, device)

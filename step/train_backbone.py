@@ -1,6 +1,7 @@
 """Fit a ResNet-50 on the image labels of a small set, where the ImageNet weights are not at hand.
 
-An ordinary training: batch norm with batch statistics, all layers, AdamW with a one-cycle rate. The
+An ordinary training: batch norm with batch statistics, all layers, AdamW with a one-cycle rate. One process
+does it, where there are several: the statistics are those of a whole batch. The
 result is a torchvision state dict that the chain reads through `backbone_weights` as any other.
 """
 
@@ -9,18 +10,21 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from misc.checkpoint import save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
-from misc.loading import epoch_batches, load_batches
+from misc.manifest import Product
+from misc.optim import OneCycleAdamW
 from misc.preflight import Preflight
+from misc.progress import unfinished_path
+from misc.training import train
 from net.resnet50 import resnet50_stride16, stem
-from step.common import DataSet, check_batch, check_images
+from step.common import DataSet, check_batch, check_images, chosen, progress_of
 from voc12.datasets import ClassifierTraining
 
 WEIGHT_DECAY = 0.05
+SETTINGS = ("backbone_steps", "backbone_batch_size", "backbone_crop_size", "backbone_learning_rate", "seed")
 
 
 def check(args: Config, preflight: Preflight) -> None:
@@ -29,7 +33,16 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     preflight.labels(ids, data.labels.__getitem__)
     check_batch("backbone_batch_size", args.backbone_batch_size, ids, preflight)
-    preflight.writes([Path(args.backbone_out)])
+    preflight.makes(
+        Product(
+            "train_backbone",
+            places=[Path(args.backbone_out)],
+            settings=chosen(args, *SETTINGS),
+            ids=ids,
+            image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
+            leftovers=[unfinished_path(args.backbone_out)],
+        )
+    )
 
 
 def run(args: Config) -> None:
@@ -43,27 +56,30 @@ def run(args: Config) -> None:
     torch.manual_seed(args.seed)
     device = pick_device(args.device)
     model = Classifier(len(data.class_names))
-    placed(model, device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.backbone_learning_rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=args.backbone_learning_rate, total_steps=args.backbone_steps
-    )
-    batches: list[list[tuple[int, int]]] = []
-    for epoch in range(args.backbone_steps):  # an epoch has at least one batch
-        batches += epoch_batches(len(ids), batch_size=args.backbone_batch_size, seed=args.seed, epoch=epoch)
-    bar = tqdm(
-        load_batches(dataset, batches[: args.backbone_steps], workers=loaders(args.workers, device)),
-        total=args.backbone_steps,
+    placed(model, device)
+
+    def terms(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": F.multilabel_soft_margin_loss(network(images), labels)}
+
+    train(
+        model,
+        OneCycleAdamW(
+            model.parameters(),
+            max_rate=args.backbone_learning_rate,
+            steps=args.backbone_steps,
+            weight_decay=WEIGHT_DECAY,
+        ),
+        dataset,
+        terms,
+        steps=args.backbone_steps,
+        batch_size=args.backbone_batch_size,
+        seed=args.seed,
+        workers=loaders(args.workers, device),
+        device=device,
+        amp=False,
         desc="train_backbone",
+        progress=progress_of(args, args.backbone_out),
     )
-    for images, labels in bar:
-        images = images.to(device, memory_format=torch.channels_last)
-        loss = F.multilabel_soft_margin_loss(model(images), labels.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.4f}")
     save_weights(model.backbone, args.backbone_out)
 
 

@@ -5,18 +5,25 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
+from torch import nn
 
 from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
+from misc.distributed import is_first, share, summed
 from misc.loading import batches_of, load_batches
+from misc.log import progress_bar
+from misc.manifest import Product
 from misc.optim import PolySGD
 from misc.preflight import Preflight
+from misc.progress import unfinished_path
 from misc.training import steps_per_epoch, train
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, check_backbone, check_batch, check_images
+from step.common import DataSet, backbone_origin, check_backbone, check_batch, check_images, chosen, progress_of
 from voc12.datasets import ClassifierTraining, ClassifierValidation
+
+SETTINGS = ("cam_crop_size", "cam_resize_long", "cam_batch_size", "cam_num_epoches", "cam_learning_rate",
+            "cam_weight_decay", "sgd_momentum", "seed", "amp")  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +35,17 @@ def check(args: Config, preflight: Preflight) -> None:
     preflight.labels(train_ids + val_ids, data.labels.__getitem__)
     check_batch("cam_batch_size", args.cam_batch_size, train_ids, preflight)
     check_backbone(args, preflight)
-    preflight.writes([Path(args.cam_weights_name)])
+    preflight.makes(
+        Product(
+            "train_cam",
+            places=[Path(args.cam_weights_name)],
+            settings=chosen(args, *SETTINGS),
+            ids=train_ids,
+            image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
+            inputs=backbone_origin(args),
+            leftovers=[unfinished_path(args.cam_weights_name)],
+        )
+    )
 
 
 def run(args: Config) -> None:
@@ -45,40 +62,45 @@ def run(args: Config) -> None:
     model = ResNet50CAM(len(data.class_names))
     load_backbone(model.resnet50, args.backbone_weights)
     placed(model, device)
+    steps = steps_per_epoch(len(ids), args.cam_batch_size) * args.cam_num_epoches
     backbone, classifier = model.trained_parameters()
     optimizer = PolySGD(
         [
             {"params": backbone, "lr": args.cam_learning_rate, "weight_decay": args.cam_weight_decay},
             {"params": classifier, "lr": 10 * args.cam_learning_rate, "weight_decay": args.cam_weight_decay},
         ],
-        max_step=steps_per_epoch(len(ids), args.cam_batch_size) * args.cam_num_epoches,
+        max_step=steps,
         momentum=args.sgd_momentum,
     )
 
-    def terms(images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"loss": F.multilabel_soft_margin_loss(model(images).float(), labels)}
+    def terms(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        part = len(images) / args.cam_batch_size
+        return {"loss": part * F.multilabel_soft_margin_loss(network(images).float(), labels)}
 
-    def validate(epoch: int) -> None:
+    def validate(epoch: int) -> dict[str, float]:
         loss = validation_loss(
             model, validation, args.cam_batch_size, workers=loaders(args.workers, device), device=device
         )
         log.info("epoch %d/%d: validation loss %.4f", epoch, args.cam_num_epoches, loss)
+        return {"validation_loss": loss}
 
     train(
         model,
         optimizer,
         training,
         terms,
+        steps=steps,
         batch_size=args.cam_batch_size,
-        epochs=args.cam_num_epoches,
         seed=args.seed,
         workers=loaders(args.workers, device),
         device=device,
         amp=args.amp,
         desc="train_cam",
+        progress=progress_of(args, args.cam_weights_name),
         after_epoch=validate,
     )
-    save_weights(model, args.cam_weights_name)
+    if is_first():
+        save_weights(model, args.cam_weights_name)
 
 
 @torch.inference_mode()
@@ -87,9 +109,11 @@ def validation_loss(
 ) -> float:
     """Mean soft-margin loss over all validation images, the last batch included."""
     model.eval()
-    total = 0.0
-    batches = batches_of(len(dataset), batch_size)
-    for images, labels in tqdm(load_batches(dataset, batches, workers=workers), total=len(batches), desc="validate"):
-        images = images.to(device, memory_format=torch.channels_last)
-        total += len(images) * F.multilabel_soft_margin_loss(model(images), labels.to(device)).item()
-    return total / len(dataset)
+    total = torch.zeros((), dtype=torch.float64)
+    batches = share(batches_of(len(dataset), batch_size))
+    with progress_bar(len(batches) * batch_size, "validate") as bar:
+        for images, labels in load_batches(dataset, batches, workers=workers):
+            images = images.to(device, memory_format=torch.channels_last)
+            total += len(images) * F.multilabel_soft_margin_loss(model(images), labels.to(device)).item()
+            bar.update(len(images))
+    return float(summed(total)) / len(dataset)

@@ -1,20 +1,38 @@
 """Train the boundary network on the synthesised labels (SPEC 5)."""
 
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
+from misc.distributed import is_first
 from misc.losses import boundary_loss
+from misc.manifest import Product
 from misc.optim import PolySGD
 from misc.preflight import Preflight, image_fault
+from misc.progress import unfinished_path
 from misc.training import steps_per_epoch, train
 from net.resnet50_sbe import ResNet50SBE
-from step.common import DataSet, check_backbone, check_batch, check_images, check_saliency
+from step.common import (
+    DataSet,
+    backbone_origin,
+    boundary_label_path,
+    check_backbone,
+    check_batch,
+    check_images,
+    check_saliency,
+    chosen,
+    progress_of,
+)
 from voc12.datasets import BoundaryTraining
+
+SETTINGS = ("method", "bes_crop_size", "bes_batch_size", "bes_num_epoches", "bes_learning_rate", "bes_weight_decay",
+            "sgd_momentum", "seed", "amp")  # fmt: skip
 
 
 def check(args: Config, preflight: Preflight) -> None:
@@ -23,11 +41,22 @@ def check(args: Config, preflight: Preflight) -> None:
     check_images(data, ids, preflight)
     if args.uses_saliency:
         check_saliency(data, ids, preflight)
-    labels = [Path(args.boundary_label_dir) / f"{image_id}.png" for image_id in ids]
+    labels = [boundary_label_path(args, image_id) for image_id in ids]
     preflight.reads("boundary labels", labels, probe=image_fault, remedy="run make_boundary_label first")
     check_batch("bes_batch_size", args.bes_batch_size, ids, preflight)
     check_backbone(args, preflight)
-    preflight.writes([Path(args.bes_weights_name)])
+    preflight.makes(
+        Product(
+            "train_sbe_boundary",
+            places=[Path(args.bes_weights_name)],
+            settings=chosen(args, *SETTINGS),
+            ids=ids,
+            image_inputs=lambda i: [data.root.image(i), *([data.root.saliency(i)] if args.uses_saliency else [])],
+            inputs=backbone_origin(args),
+            folders={"boundary_label_dir": (Path(args.boundary_label_dir), partial(boundary_label_path, args))},
+            leftovers=[unfinished_path(args.bes_weights_name)],
+        )
+    )
 
 
 def run(args: Config) -> None:
@@ -48,14 +77,17 @@ def run(args: Config) -> None:
     load_backbone(model.resnet50, args.backbone_weights)
     unfolded = deepcopy(model.resnet50)  # the frozen backbone is folded while the heads learn, and saved as it came
     placed(model.for_inference(), device)
+    steps = steps_per_epoch(len(ids), args.bes_batch_size) * args.bes_num_epoches
     optimizer = PolySGD(
         [{"params": model.trained_parameters(), "lr": args.bes_learning_rate, "weight_decay": args.bes_weight_decay}],
-        max_step=steps_per_epoch(len(ids), args.bes_batch_size) * args.bes_num_epoches,
+        max_step=steps,
         momentum=args.sgd_momentum,
     )
 
-    def terms(images: torch.Tensor, labels: torch.Tensor, saliency: torch.Tensor) -> dict[str, torch.Tensor]:
-        loss = boundary_loss(model(images).float(), labels, saliency if args.uses_saliency else None)
+    def terms(
+        network: nn.Module, images: torch.Tensor, labels: torch.Tensor, saliency: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        loss = boundary_loss(network(images).float(), labels, saliency if args.uses_saliency else None)
         return {"loss": loss.total, "ground": loss.ground, "boundary": loss.boundary}
 
     train(
@@ -63,13 +95,15 @@ def run(args: Config) -> None:
         optimizer,
         dataset,
         terms,
+        steps=steps,
         batch_size=args.bes_batch_size,
-        epochs=args.bes_num_epoches,
         seed=args.seed,
         workers=loaders(args.workers, device),
         device=device,
         amp=args.amp,
         desc="train_sbe_boundary",
+        progress=progress_of(args, args.bes_weights_name),
     )
-    model.resnet50 = unfolded
-    save_weights(model, args.bes_weights_name)
+    if is_first():
+        model.resnet50 = unfolded
+        save_weights(model, args.bes_weights_name)

@@ -10,6 +10,7 @@ import pytest
 
 from misc.config import Config, read_config
 from misc.errors import InputError
+from run_sample import DATA, STEPS
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
@@ -241,7 +242,7 @@ def test_no_setting_is_dead():
     sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).glob("*.py")]
     sources = [path for path in [PROJECT / "run_sample.py", *sources] if path.name != "config.py"]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    steps = set(re.findall(r'"(\w+)"', re.search(r"^PREPARATION.*?^STEPS.*?^\)", code, re.M | re.S)[0]))
+    steps = {DATA, *STEPS}
     own = (PROJECT / "misc" / "config.py").read_text(encoding="utf-8")
     through = {  # field: the property that reads it
         field: name
