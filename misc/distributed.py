@@ -23,10 +23,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Ended(Exception):
-    """Another process of the run has said why it ends."""
-
-
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Within, the processes that torchrun started know each other.
@@ -68,7 +64,8 @@ def share(items: list[Item]) -> list[Item]:
 def on_first(function: Callable[[], Result]) -> Result:
     """What `function` returns in the first process, in all of them.
 
-    Raises    in the first process what the function raises; in the others Ended, where that is an InputError.
+    Raises    in the first process what the function raises; where that is an InputError, the others end
+              without a word, since it has been said.
     """
     if processes() == 1:
         return function()
@@ -81,7 +78,7 @@ def on_first(function: Callable[[], Result]) -> Result:
             raise
     dist.broadcast_object_list(message, src=0)
     if message[1]:
-        raise Ended
+        raise SystemExit(2)
     return message[0]
 
 

@@ -156,7 +156,7 @@ def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     # batch norms are frozen: there are no statistics to tell each other
     return DistributedDataParallel(
-        model, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False
+        model, device_ids=[device.index] if device.type == "cuda" else None, forward_sync_buffers=False
     )
 
 
