@@ -145,8 +145,7 @@ class Ledger:
         if product is None:
             return True
         origin, is_folder = self._origins[step], product.outputs is not None
-        for folder in {path.parent for path in product.files()}:
-            remove_abandoned(folder)
+        self._tidy(product)
         manifests = {place: manifest_path(place, is_folder=is_folder) for place in product.places}
         before = {place: self._read(path) for place, path in manifests.items()}
         same = {place: found for place, found in before.items() if found and found.origin.steps == origin.steps}
@@ -163,12 +162,20 @@ class Ledger:
     def end(self, step: str) -> None:
         """Note that the step has come to its end."""
         product = self._products.get(step)
-        if product is not None and product.outputs is None:
+        if product is None:
+            return
+        if product.outputs is None:
             for place in product.places:
                 path = manifest_path(place, is_folder=False)
                 Manifest(step, self._origins[step], sampled(place)).write(path)
             for leftover in product.leftovers:
                 remove(leftover)
+        self._tidy(product)
+
+    def _tidy(self, product: Product) -> None:
+        is_folder = product.outputs is not None
+        for folder in {place if is_folder else place.parent for place in product.places}:
+            remove_abandoned(folder)
 
     def _origin(self, product: Product) -> Origin:
         steps: dict[str, dict[str, dict[str, Any]]] = {}

@@ -14,6 +14,7 @@ from PIL import Image
 from misc.errors import InputError
 from misc.manifest import Product
 
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 SHOWN = 5  # names of missing files in one problem
 
 
@@ -180,9 +181,15 @@ def image_fault(path: Path) -> str | None:
 
 def file_fault(path: Path) -> str | None:
     """What is wrong with a file that a step wrote, as far as a quick look tells."""
-    if not path.is_file():
-        return "no such file"
-    return cam_fault(path) if path.suffix == ".npy" else image_fault(path)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - len(PNG_END)))
+            end = file.read()
+    except OSError as error:
+        return str(error.strerror)
+    if path.suffix == ".npy":
+        return cam_fault(path)
+    return image_fault(path) if end == PNG_END else "cut short"
 
 
 def cam_fault(path: Path) -> str | None:

@@ -11,6 +11,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 GOLDEN = PROJECT / "tests" / "golden"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="the large numbers of kills and of fuzzed files")
+
+
+@pytest.fixture(scope="session")
+def effort(request) -> Callable[[Any, Any], Any]:
+    """effort(3, 40): how often to try, now or with --soak; or what to try."""
+    return lambda usual, soak: soak if request.config.getoption("--soak") else usual
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, Any]]:
     """golden("random_walk"): the arrays of tests/golden/random_walk.npz by name."""

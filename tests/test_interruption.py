@@ -1,0 +1,207 @@
+"""Whatever ends a run, the next one ends with the files of an undisturbed run."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.test_chain import CHAIN, files_below, only
+
+# states are saved at every look, so that kills within an epoch have something to go on from
+SETTINGS = {"num_workers": 2, "checkpoint_minutes": 0, "cam_num_epoches": 2, "bes_num_epoches": 3}
+
+
+def command_for(tiny_args, out: Path, **changes: object) -> list[str]:
+    folders = {name: out / name for name in ("cam_out_dir", "cam_vis_dir", "boundary_label_dir", "sem_seg_out_dir")}
+    files = {"cam_weights_name": out / "cam.pth", "bes_weights_name": out / "bes.pth", "log_name": out / "log"}
+    return [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(**folders, **files, **SETTINGS | changes)]
+
+
+class Run(subprocess.Popen):
+    """A chain in a session of its own; what it says goes to a file, since a pipe that nobody reads blocks it."""
+
+    def __init__(self, command: list[str], **options) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `ends`
+        super().__init__(
+            command, stdout=subprocess.DEVNULL, stderr=self._errors, text=True, start_new_session=True, **options
+        )
+
+    def ends(self) -> tuple[int, str]:
+        """Its exit code and what it said."""
+        code = self.wait(timeout=300)
+        with self._errors as file:
+            file.seek(0)
+            return code, file.read()
+
+
+def succeed(command: list[str]) -> None:
+    code, error = Run(command).ends()
+    assert code == 0, error
+
+
+def curves(out: Path) -> dict[str, list[dict]]:
+    """The histories without what depends on the time."""
+    lines = {path.name: path.read_text().splitlines() for path in out.glob("*.jsonl")}
+    return {
+        name: [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in found]
+        for name, found in lines.items()
+    }
+
+
+def seconds_of(log: str) -> dict[str, float]:
+    """What each step took, from the table at the end of a log."""
+    rows = [line.split() for line in log.splitlines()]
+    return {
+        row[0]: float(row[1].rstrip("s")) for row in rows if len(row) > 1 and row[0] in CHAIN and row[1][0].isdigit()
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_voc, backbone_file, tmp_path_factory):
+    """undisturbed(tiny_args): the folder of a run that nobody disturbed."""
+    made: list[Path] = []
+
+    def outputs(tiny_args) -> Path:
+        if not made:
+            out = tmp_path_factory.mktemp("undisturbed")
+            succeed(command_for(tiny_args, out))
+            made.append(out)
+        return made[0]
+
+    return outputs
+
+
+def assert_same(out: Path, expected: Path) -> None:
+    ours, theirs = files_below(out), files_below(expected)
+    assert ours.keys() == theirs.keys()  # no temporary file, no state of an unfinished training either
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert curves(out) == curves(expected)
+
+
+def test_kills_at_random_moments_of_every_step(undisturbed, tiny_args, tmp_path, effort, record_property):
+    """A run is killed once in each step, a new one going on where the last one ended; several such stories."""
+    expected = undisturbed(tiny_args)
+    took = seconds_of((expected / "log.log").read_text())
+    assert took.keys() == set(CHAIN)
+    rng = random.Random(7)
+    kills = 0
+    for story in range(effort(1, 6)):
+        out = tmp_path / str(story)
+        targets = CHAIN if effort(0, 1) else ["train_cam", "make_boundary_label", "make_sem_seg"]
+        for step in targets:
+            log = out / "log.log"
+            begun_before = log.read_text().count(f"] {step}") if log.exists() else 0
+            run = Run(command_for(tiny_args, out))
+            while run.poll() is None and not (log.exists() and log.read_text().count(f"] {step}") > begun_before):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1.1 * took[step]))
+            ended = run.poll() is not None
+            os.kill(run.pid, rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            code, error = run.ends()
+            assert code in ((0,) if ended else (-signal.SIGKILL, 143, 130, 0)), error
+            kills += code != 0
+        succeed(command_for(tiny_args, out))
+        assert_same(out, expected)
+    record_property("kills", kills)
+    print(f"{kills} kills")
+    assert kills >= effort(1, 30)
+
+
+def test_a_worker_killed_for_memory(undisturbed, tiny_args, tmp_path):
+    """The run says so in one line and ends; the next one ends as if nothing had been."""
+    run = Run(command_for(tiny_args, tmp_path))
+    log = tmp_path / "log.log"
+    while run.poll() is None and not (log.exists() and "] train_sbe_boundary" in log.read_text()):
+        time.sleep(0.01)
+    while run.poll() is None:
+        for child in children_of(run.pid):
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    code, error = run.ends()
+    assert code == 2 and "process died, perhaps for want of memory: try a smaller --num_workers" in error
+    assert "Traceback" not in error
+    succeed(command_for(tiny_args, tmp_path))
+    assert_same(tmp_path, undisturbed(tiny_args))
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+@pytest.mark.parametrize("megabytes", [80, 1, 120])
+def test_files_that_may_not_grow(megabytes, undisturbed, tiny_args, tmp_path, effort):
+    """A limit on the size of files: the step that meets it says what it could not write."""
+    if megabytes not in effort([80], [80, 1, 120]):
+        pytest.skip("with --soak only")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes << 20, resource.RLIM_INFINITY))
+
+    code, error = Run(command_for(tiny_args, tmp_path), preexec_fn=limit).ends()
+    assert code == 2 and "cannot write" in error and "File too large" in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*.tmp"))
+    succeed(command_for(tiny_args, tmp_path))
+    assert_same(tmp_path, undisturbed(tiny_args))
+
+
+@pytest.mark.parametrize("free", [150, 0, 1, 300])
+def test_a_full_disk(free, undisturbed, tiny_args, tmp_path, effort):
+    """A small tmpfs with `free` megabytes left; then room is made."""
+    if free not in effort([150], [150, 0, 1, 300]):
+        pytest.skip("with --soak only")
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    for folder in (disk, kept):
+        folder.mkdir()
+    command = subprocess.list2cmdline(command_for(tiny_args, disk))
+    script = (
+        f"mount -t tmpfs -o size=700m none {disk} || exit 77; "
+        f"head -c {700 - free}M /dev/zero > {disk}/filler 2> {kept}/filled; "
+        f"{command} > {kept}/out 2> {kept}/errors; echo $? > {kept}/code; "
+        f"rm {disk}/filler; {command} > {kept}/out2 2> {kept}/errors2 || exit 1; cp -r {disk} {kept}/disk"
+    )
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    done = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script], timeout=300)
+    if done.returncode not in (0, 1):
+        pytest.skip("a tmpfs cannot be mounted here")
+    assert done.returncode == 0, (kept / "errors2").read_text()
+    error = (kept / "errors").read_text()
+    assert (kept / "code").read_text() == "2\n" and "cannot write" in error and "No space left" in error
+    assert "Traceback" not in error
+    assert_same(kept / "disk", undisturbed(tiny_args))
+
+
+def test_finished_steps_are_not_done_again(undisturbed, tiny_args, tmp_path):
+    out = shutil.copytree(undisturbed(tiny_args), tmp_path / "copy")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".pth", ".npy", ".png")}
+    succeed(command_for(tiny_args, out))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert_same(out, undisturbed(tiny_args))
+
+
+def test_damaged_and_missing_files_are_made_again(undisturbed, tiny_args, tmp_path):
+    out = shutil.copytree(undisturbed(tiny_args), tmp_path / "copy")
+    cut = {
+        "cam_out_dir/demo_00001.npy": -100,
+        "cam_out_dir/demo_00002.npy": 0,
+        "sem_seg_out_dir/demo_00000_crf.png": -20,
+    }
+    for name, end in cut.items():
+        (out / name).write_bytes((out / name).read_bytes()[:end])
+    (out / "cam_vis_dir" / "demo_00003.png").unlink()
+    succeed([*command_for(tiny_args, out), *only("make_cam", "make_boundary_label", "make_sem_seg")])
+    assert_same(out, undisturbed(tiny_args))
