@@ -49,7 +49,7 @@ def run_demo(folder: Path, seed: int, method: str, more: list[str]) -> None:
         "sem_seg_out_dir": folder / method / "sem_seg",
     }
     command = [sys.executable, "run_sample.py", "--config", "configs/demo.yaml", f"--seed={seed}", f"--method={method}"]
-    command += [f"--{name}={path}" for name, path in places.items()] + more
+    command += ["--overwrite", *(f"--{name}={path}" for name, path in places.items()), *more]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
