@@ -93,6 +93,15 @@ def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
     preflight.reads("images", map(data.root.image, ids), probe=image_fault)
 
 
+def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> None:
+    try:
+        read = data.labels.__getitem__
+    except InputError as error:  # the file itself: told once, not for every image
+        preflight.problem(str(error))
+    else:
+        preflight.labels(ids, read)
+
+
 def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
     remedy = "run a saliency detector over JPEGImages, or use --method bes, which needs none"
     preflight.reads("saliency maps", map(data.root.saliency, ids), probe=image_fault, remedy=remedy)

@@ -18,7 +18,7 @@ from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, cam_path, check_images, check_network, chosen, unfinished
+from step.common import DataSet, cam_path, check_images, check_labels, check_network, chosen, unfinished
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
@@ -29,7 +29,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     ids = merged(*(data.ids(path, preflight) for path in (args.train_aug_list, args.infer_list_or_default)))
     check_images(data, ids, preflight)
-    preflight.labels(ids, data.labels.__getitem__)
+    check_labels(data, ids, preflight)
     remedy = "run train_cam first, or point --cam_weights_name at a checkpoint"
     checkpoint = Path(args.cam_weights_name)
     check_network(

@@ -20,7 +20,7 @@ from misc.preflight import Preflight
 from misc.progress import unfinished_path
 from misc.training import train
 from net.resnet50 import resnet50_stride16, stem
-from step.common import DataSet, check_batch, check_images, chosen, progress_of
+from step.common import DataSet, check_batch, check_images, check_labels, chosen, progress_of
 from voc12.datasets import ClassifierTraining
 
 WEIGHT_DECAY = 0.05
@@ -31,7 +31,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     ids = data.ids(args.train_aug_list, preflight)
     check_images(data, ids, preflight)
-    preflight.labels(ids, data.labels.__getitem__)
+    check_labels(data, ids, preflight)
     check_batch("backbone_batch_size", args.backbone_batch_size, ids, preflight)
     preflight.makes(
         Product(

@@ -19,7 +19,16 @@ from misc.preflight import Preflight
 from misc.progress import unfinished_path
 from misc.training import steps_per_epoch, train
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, backbone_origin, check_backbone, check_batch, check_images, chosen, progress_of
+from step.common import (
+    DataSet,
+    backbone_origin,
+    check_backbone,
+    check_batch,
+    check_images,
+    check_labels,
+    chosen,
+    progress_of,
+)
 from voc12.datasets import ClassifierTraining, ClassifierValidation
 
 SETTINGS = ("cam_crop_size", "cam_resize_long", "cam_batch_size", "cam_num_epoches", "cam_learning_rate",
@@ -32,7 +41,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     train_ids, val_ids = data.ids(args.train_aug_list, preflight), data.ids(args.val_list, preflight)
     check_images(data, train_ids + val_ids, preflight)
-    preflight.labels(train_ids + val_ids, data.labels.__getitem__)
+    check_labels(data, train_ids + val_ids, preflight)
     check_batch("cam_batch_size", args.cam_batch_size, train_ids, preflight)
     check_backbone(args, preflight)
     preflight.makes(

@@ -1,13 +1,15 @@
 """Image-level labels: which classes an image shows."""
 
 import xml.etree.ElementTree as ElementTree
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from misc.errors import InputError
+from misc.evaluation import VOID
+from misc.image_io import read_label_map
 from voc12.image_set import VOCRoot, read_lines
+from voc12.label_file import LabelFile, closest
 
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
 
@@ -26,21 +28,27 @@ def read_class_names(path: str | Path) -> list[str]:
 class ImageLabels:
     """Looks up the classes of an image, in the label file or else in its XML annotation.
 
-    path          text file, a line 'ID c c …' an image, c from 0; a line of an ID alone: no class
+    path          label file, text or CSV (see voc12/label_file.py)
+    Raises        InputError if the label file cannot be used
     """
 
     def __init__(self, path: str | Path, root: VOCRoot, class_names: list[str]) -> None:
         self.path = path
         self.root = root
         self.class_names = class_names
+        self._listed = LabelFile(path, class_names)
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         """(K,) int64, the classes of an image, from 0, sorted, each once; K may be 0.
 
         Raises    InputError if there is no label, or one that is no class.
         """
-        classes = self._listed.get(image_id)
-        keys = self._from_xml(image_id) if classes is None else [self._class(c, image_id) for c in classes]
+        keys = self._listed.get(image_id)
+        if keys is None:
+            annotation = self.root.annotation(image_id)
+            if not annotation.is_file():
+                raise InputError(f"no label for {image_id}: neither in {self.path} nor at {annotation}")
+            keys = annotated_classes(annotation, self.class_names)
         return np.array(sorted(set(keys)), np.int64)
 
     def many_hot(self, image_id: str) -> np.ndarray:
@@ -49,25 +57,30 @@ class ImageLabels:
         label[self[image_id]] = 1
         return label
 
-    @cached_property
-    def _listed(self) -> dict[str, list[str]]:
-        rows = [line.split() for line in read_lines(self.path)]
-        return {row[0]: row[1:] for row in rows}
 
-    def _class(self, text: str, image_id: str) -> int:
-        if not text.isdecimal() or int(text) >= len(self.class_names):
-            raise InputError(f"{self.path}: {text!r} of {image_id} is no class (0 to {len(self.class_names) - 1})")
-        return int(text)
+def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
+    """The classes of all objects in a VOC annotation, from 0, sorted, each once.
 
-    def _from_xml(self, image_id: str) -> list[int]:
-        path = self.root.annotation(image_id)
-        try:
-            names = [item.text or "" for item in ElementTree.parse(path).getroot().iterfind("object/name")]
-        except FileNotFoundError as error:
-            raise InputError(f"no label for {image_id}: neither in {self.path} nor at {path}") from error
-        except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
-            raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
-        unknown = [name for name in names if name.strip() not in self.class_names]
-        if unknown:
-            raise InputError(f"{path}: {unknown[0]!r} is not among the class names")
-        return [self.class_names.index(name.strip()) for name in names]
+    Every `object/name` counts, also of objects marked difficult or truncated, as in the published labels.
+    """
+    try:
+        names = [(item.text or "").strip() for item in ElementTree.parse(path).getroot().iterfind("object/name")]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such annotation") from error
+    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
+        raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
+    for name in names:
+        if name not in class_names:
+            raise InputError(f"{path}: {name!r} is not among the class names {closest(name, class_names)}")
+    return sorted({class_names.index(name) for name in names})
+
+
+def masked_classes(path: Path, class_names: list[str]) -> list[int]:
+    """The classes that a mask shows, from 0: a mask holds class numbers from 1, 0 background, 255 void."""
+    numbers = np.bincount(read_label_map(path).ravel(), minlength=256).nonzero()[0]
+    shown = [int(number) for number in numbers if number not in (0, VOID)]
+    if shown and shown[-1] > len(class_names):
+        raise InputError(
+            f"{path}: holds the number {shown[-1]}, expected 0 to {len(class_names)} and {VOID} (see --class_names)"
+        )
+    return [number - 1 for number in shown]

@@ -7,20 +7,24 @@ from pathlib import Path
 from misc.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VOCRoot:
-    """The paths below one VOC root."""
+    """The paths below one VOC root; saliency maps may lie elsewhere."""
 
     root: Path
+    saliency_dir: Path | None = None  # None: Sal/ below the root
 
     def image(self, image_id: str) -> Path:
-        return self.root / "JPEGImages" / f"{image_id}.jpg"
+        """The image's file; where there is none, the name that VOC gives it."""
+        candidates = [self.root / "JPEGImages" / f"{image_id}{ending}" for ending in IMAGE_ENDINGS]
+        return next((path for path in candidates if path.is_file()), candidates[0])
 
     def saliency(self, image_id: str) -> Path:
-        return self.root / "Sal" / f"{image_id}.png"
+        return (self.saliency_dir or self.root / "Sal") / f"{image_id}.png"
 
     def truth(self, image_id: str) -> Path:
         return self.root / "SegmentationClass" / f"{image_id}.png"
@@ -38,15 +42,19 @@ def find(path: str | Path) -> Path:
     return given if given.exists() or given.is_absolute() else PROJECT / given
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file without surrounding blanks, empty ones left out."""
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file, with or without byte order mark."""
     try:
-        lines = find(path).read_text(encoding="utf-8-sig").splitlines()
+        return find(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such list") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return [line.strip() for line in lines if line.strip()]
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file without surrounding blanks, empty ones left out."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def read_list(path: str | Path) -> list[str]:

@@ -69,7 +69,7 @@ def test_neither_file_nor_annotation(labels_of):
 
 @pytest.mark.parametrize("text", ["3", "-1", "1.0", "cat", "0x1", "²", "1,2", "99999999999999999999"])
 def test_a_label_that_is_no_class(labels_of, text):
-    with pytest.raises(InputError, match=r"labels\.txt: .* of a is no class \(0 to 2\)"):
+    with pytest.raises(InputError, match=r"labels\.txt, line 1: .* of a is no class \(0 to 2\)"):
         labels_of(f"a 0 {text}\n")["a"]
 
 

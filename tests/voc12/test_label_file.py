@@ -1,0 +1,171 @@
+"""Label files: where an ID ends, names and numbers, and errors that name the file and the line."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from misc.errors import InputError
+from voc12.label_file import LabelFile, write_label_file
+
+CLASSES = ["Katze", "dog", "potted plant", *(f"class {i}" for i in range(3, 20))]
+
+
+@pytest.fixture
+def label_file(tmp_path):
+    """label_file("a 0\\n") or label_file("image_id,classes\\na,dog\\n", "labels.csv")."""
+
+    def make(content: str | bytes, name: str = "labels.txt") -> LabelFile:
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return LabelFile(tmp_path / name, CLASSES)
+
+    return make
+
+
+def refused(label_file, *args: str, ask: str = "a") -> str:
+    with pytest.raises(InputError) as error:
+        label_file(*args).get(ask)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+# --- text
+
+
+@pytest.mark.parametrize(
+    ("line", "image_id", "classes"),
+    [
+        ("2007_000032 0 14", "2007_000032", [0, 14]),
+        ("000000000009 3 4", "000000000009", [3, 4]),  # an ID that is a number
+        ("17", "17", []),
+        ("IMG 0012 (1) 0 2", "IMG 0012 (1)", [0, 2]),
+        ("Straße nach Süden  3", "Straße nach Süden", [3]),
+        ("IMG 12\t3", "IMG 12", [3]),
+        ("IMG 0012 (1)\t0 2", "IMG 0012 (1)", [0, 2]),
+        ("IMG 0012 (1)\t", "IMG 0012 (1)", []),
+        ("a\t0\t2", "a", [0, 2]),
+        ("写真\u30001 2", "写真\u30001", [2]),  # an ideographic space is part of the name
+    ],
+)
+def test_where_an_id_ends(label_file, line, image_id, classes):
+    labels = label_file(f"\n{line}\r\nother 1\n")
+    assert labels.get(image_id) == classes
+    assert labels.get("other") == [1]
+    assert labels.get("nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "image_id"),
+    [
+        ("IMG 12 3", "IMG 12"),  # read as IMG with the classes 12 and 3
+        ("IMG 12 3", "IMG 12 3"),
+        ("IMG 0012 (1) 0", "IMG"),
+        ("IMG 0012 (1)", "IMG 0012 (1)"),
+        ("a x 1", "a"),
+    ],
+)
+def test_a_line_that_could_be_of_another_image_is_refused(label_file, line, image_id):
+    error = refused(label_file, f"other 1\n{line}\n", ask=image_id)
+    assert f"labels.txt, line 2: {line!r} is read as image " in error
+    assert f"may be meant for {image_id!r}: put a tab behind the ID" in error
+
+
+def test_a_tab_settles_it(label_file):
+    labels = label_file("IMG\t12 3\nIMG 12\t3\n")
+    assert labels.get("IMG") == [12, 3] and labels.get("IMG 12") == [3]
+
+
+@pytest.mark.parametrize("classes", ["dog", "-1", "1.0", "20", "0,1", "0 dog 1 x", "9" * 5000])
+def test_what_is_no_class_number(label_file, classes):
+    assert re.search(r"labels\.txt, line 1: '.+' of a is no class \(0 to 19\)", refused(label_file, f"a {classes}\n"))
+
+
+def test_an_image_with_two_opinions(label_file):
+    error = refused(label_file, "a 0 2\nb 1\n\na 1\n")
+    assert error.endswith("labels.txt, line 4: 'a' shows 1 here, but 0 2 in line 1: keep one of them")
+    assert "no class" in refused(label_file, "a\na 1\n")
+    assert label_file("a 0 2\na 2 0 0\n").get("a") == [0, 2]  # the same twice
+
+
+def test_an_umlaut_is_one_letter_or_two(label_file):
+    labels = label_file("Ku\u0308che 1\n")
+    assert labels.get("K\u00fcche") == labels.get("Ku\u0308che") == [1]
+
+
+# --- CSV
+
+
+@pytest.mark.parametrize(
+    ("row", "image_id", "classes"),
+    [
+        ("a,dog", "a", [1]),
+        ("a,dog;Katze", "a", [1, 0]),
+        ('"IMG 0012 (1)", potted plant ;dog; ', "IMG 0012 (1)", [2, 1]),
+        ('"a, b",dog', "a, b", [1]),
+        ("Küche 3 7,Katze", "Küche 3 7", [0]),
+        ("a,", "a", []),
+    ],
+)
+def test_names_in_csv(label_file, row, image_id, classes):
+    labels = label_file(f"\ufeffimage_id,classes\r\n{row}\r\n\r\nother,dog\r\n", "labels.csv")
+    assert labels.get(image_id) == classes
+    assert labels.get("other") == [1]
+    assert labels.get("a,") is None
+
+
+@pytest.mark.parametrize(
+    "header", ["", "id,classes", "image_id;classes", "image_id,classes,more", "a,dog", "Image_ID,Classes"]
+)
+def test_another_header_is_refused(label_file, header):
+    error = refused(label_file, f"{header}\na,dog\n", "labels.csv")
+    assert error.endswith(f"labels.csv: the header is {header!r}, expected 'image_id,classes'")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("a,dgo", "line 2: 'dgo' of a is no class (did you mean 'dog'?)"),
+        ("a,KATZE", "line 2: 'KATZE' of a is no class (did you mean 'Katze'?)"),
+        ("a,unicorn", "line 2: 'unicorn' of a is no class (see --class_names)"),
+        ("a,1", "line 2: '1' of a is no class (see --class_names)"),
+        ("a,dog,Katze", "line 2: 3 columns, expected image_id,classes with the names separated by ';'"),
+        ("a", "line 2: 1 columns, expected"),
+        (",dog", "line 2: the image ID is empty"),
+        ('a,"dog', "line 2: cannot be read as CSV (unexpected end of data)"),
+        ("a,dog\na,Katze", "line 3: 'a' shows Katze here, but dog in line 2: keep one of them"),
+    ],
+)
+def test_bad_rows_are_named(label_file, row, expected):
+    assert f"labels.csv, {expected}" in refused(label_file, f"image_id,classes\n{row}\n", "labels.csv")
+
+
+def test_a_table_of_another_encoding(label_file):
+    assert "cannot be read as UTF-8 text" in refused(
+        label_file, "image_id,classes\nKüche,dog\n".encode("cp1252"), "x.csv"
+    )
+
+
+# --- writing
+
+IDS = st.text(st.sampled_from("a1 (ü,;\"'"), min_size=1).filter(lambda text: text == text.strip())
+
+
+@given(labels=st.dictionaries(IDS, st.sets(st.integers(0, 19)).map(sorted)), name=st.sampled_from(["l.txt", "l.csv"]))
+def test_what_is_written_is_read(tmp_path_factory, labels, name):
+    path = tmp_path_factory.mktemp("labels") / name
+    write_label_file(path, labels, CLASSES)
+    read = LabelFile(path, CLASSES)
+    assert {image_id: read.get(image_id) for image_id in labels} == labels
+
+
+def test_text_is_written_as_published(tmp_path):
+    write_label_file(tmp_path / "l.txt", {"2007_000032": [0, 14], "b": [], "IMG 1": [2], "IMG 2": []}, CLASSES)
+    assert (tmp_path / "l.txt").read_bytes() == b"2007_000032 0 14\nb\nIMG 1\t2\nIMG 2\t\n"
+
+
+def test_a_name_with_the_separator_is_no_csv(tmp_path):
+    with pytest.raises(InputError, match=r"l\.csv: 'salt; pepper' cannot be listed"):
+        write_label_file(tmp_path / "l.csv", {}, ["salt; pepper"])
+    assert not Path(tmp_path / "l.csv").exists()

@@ -1,0 +1,124 @@
+"""python -m voc12.make_cls_labels: one label file from XML annotations or from masks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import PROJECT
+from voc12.image_labels import ImageLabels
+from voc12.image_set import VOCRoot, read_list
+from voc12.make_cls_labels import main
+
+NAMES = ["Tasse", "Löffel", "tea pot"]
+
+
+@pytest.fixture
+def own_set(tmp_path) -> Path:
+    """Two images with classes of their own: XML and masks that say the same."""
+    root = tmp_path / "set"
+    for folder in ("Annotations", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    for image_id, classes in ("IMG 1 (ü)", [2, 0]), ("b", []):
+        objects = "".join(f"<object><name>{NAMES[c]}</name><difficult>1</difficult></object>" for c in classes)
+        (root / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{objects}</annotation>", encoding="utf-8")
+        mask = np.zeros((4, 5), np.uint8)
+        mask[0, : len(classes)] = [c + 1 for c in classes]
+        mask[1] = 255
+        Image.fromarray(mask).save(root / "SegmentationClass" / f"{image_id}.png")
+    (root / "all.txt").write_text("IMG 1 (ü)\nb\n", encoding="utf-8")
+    (root / "classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    return root
+
+
+def arguments(root: Path, out: str, *more: str) -> list[str]:
+    given = ["--voc12_root", str(root), "--list", str(root / "all.txt"), "--class_names", str(root / "classes.txt")]
+    return [*given, "--out", str(root / out), "--num_workers", "0", *more]
+
+
+def error_of(argv: list[str], capsys) -> str:
+    capsys.readouterr()
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in error, error
+    return lines[0]
+
+
+@pytest.mark.parametrize("source", ["xml", "masks"])
+def test_both_sources_say_the_same(own_set, source, capsys):
+    assert main(arguments(own_set, "labels.txt", "--source", source)) == 0
+    assert (own_set / "labels.txt").read_text(encoding="utf-8") == "IMG 1 (ü)\t0 2\nb\n"
+    assert "2 images, 1 of them without a class" in capsys.readouterr().out
+    assert main(arguments(own_set, "labels.csv", "--source", source)) == 0
+    assert (own_set / "labels.csv").read_text(encoding="utf-8") == "image_id,classes\nIMG 1 (ü),Tasse;tea pot\nb,\n"
+    for name in ("labels.txt", "labels.csv"):
+        labels = ImageLabels(own_set / name, VOCRoot(own_set / "nowhere"), NAMES)
+        assert labels["IMG 1 (ü)"].tolist() == [0, 2] and labels["b"].tolist() == []
+
+
+def test_workers_change_nothing(tiny_voc, tmp_path):
+    lists = [str(tiny_voc / "ImageSets" / "Segmentation" / f"{name}.txt") for name in ("train", "val", "trainval")]
+    contents = []
+    for source, workers in ("xml", "0"), ("masks", "2"):
+        out = tmp_path / f"{source}.txt"
+        argv = ["--voc12_root", str(tiny_voc), "--list", *lists, "--out", str(out), "--source", source]
+        assert main([*argv, "--num_workers", workers]) == 0
+        contents.append(out.read_text())
+    assert contents[0] == contents[1]
+    assert [line.split()[0] for line in contents[0].splitlines()] == read_list(lists[2])
+
+
+def test_a_file_that_is_there_is_kept(own_set, capsys):
+    (own_set / "labels.txt").write_text("mine\n")
+    assert "labels.txt is there already" in error_of(arguments(own_set, "labels.txt"), capsys)
+    assert (own_set / "labels.txt").read_text() == "mine\n"
+    assert main(arguments(own_set, "labels.txt", "--overwrite")) == 0
+    assert (own_set / "labels.txt").read_text(encoding="utf-8").startswith("IMG 1")
+    assert "is a folder" in error_of(arguments(own_set, "Annotations"), capsys)
+
+
+def test_a_failure_leaves_no_file(own_set, capsys):
+    (own_set / "Annotations" / "b.xml").write_text("<annotation>")
+    assert "b.xml: cannot be read as an annotation" in error_of(arguments(own_set, "labels.txt"), capsys)
+    assert not (own_set / "labels.txt").exists()
+
+
+def test_what_cannot_be_used_is_named(own_set, capsys):
+    (own_set / "classes.txt").write_text("Tasse\nLoeffel\nteapot\n", encoding="utf-8")
+    wrong = error_of(arguments(own_set, "l.txt"), capsys)
+    assert "IMG 1 (ü).xml: 'tea pot' is not among the class names (did you mean 'teapot'?)" in wrong
+    (own_set / "classes.txt").write_text("Tasse\n")
+    wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
+    assert "IMG 1 (ü).png: holds the number 3, expected 0 to 1 and 255 (see --class_names)" in wrong
+    (own_set / "SegmentationClass" / "b.png").unlink()
+    wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
+    assert "1 of 2 files missing, such as" in wrong and "b.png" in wrong and "--source" in wrong
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--source", "json"], "--source"),
+        (["--num_workers", "-1"], "'-1' is no whole number"),
+        (["--list", "missing.txt"], "missing.txt: no such list"),
+        (["--class_names", "missing.txt"], "missing.txt: no such list"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_arguments_that_will_not_do(own_set, more, expected, capsys):
+    assert expected in error_of(arguments(own_set, "l.txt", *more), capsys)
+
+
+def test_it_runs_as_a_module_and_helps_without_torch():
+    script = (
+        "import sys, runpy\nsys.argv = ['x', '--help']\n"
+        "try: runpy.run_module('voc12.make_cls_labels', run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "--class_names" in done.stdout and "difficult" in done.stdout

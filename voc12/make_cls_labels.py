@@ -1,0 +1,107 @@
+"""Write the image-level labels of a data set into one file, from its XML annotations or its masks.
+
+    python -m voc12.make_cls_labels --voc12_root ROOT --list train.txt --class_names classes.txt --out labels.csv
+
+Every object of an annotation counts, also those marked difficult or truncated, as in VOC's published labels;
+of a mask every class number counts, however few pixels it has. An --out that ends in .csv gets class names
+(header image_id,classes), any other one lines 'ID c c …' of numbers from 0.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from misc.config import available_cores
+from misc.errors import InputError
+from voc12.image_set import VOCRoot, merged, read_list
+from voc12.label_file import write_label_file
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 bad input."""
+    try:
+        args = _parser().parse_args(argv)
+        from voc12.image_labels import read_class_names  # imports torch; --help is quick without
+
+        labels = make_labels(
+            VOCRoot(Path(args.voc12_root)),
+            merged(*(read_list(path) for path in args.list)),
+            read_class_names(args.class_names),
+            source=args.source,
+            workers=available_cores() if args.num_workers is None else args.num_workers,
+            out=checked_out(args.out, overwrite=args.overwrite),
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    unlabelled = sum(not classes for classes in labels.values())
+    print(f"{args.out}: {len(labels)} images, {unlabelled} of them without a class")
+    return 0
+
+
+def make_labels(
+    root: VOCRoot, ids: list[str], class_names: list[str], *, source: str, workers: int, out: Path
+) -> dict[str, list[int]]:
+    """Write the classes of each image, from 0, sorted, to `out` and return them.
+
+    source        xml (Annotations/) or masks (SegmentationClass/)
+    """
+    from misc.parallel import parallel_map
+    from voc12.image_labels import annotated_classes, masked_classes
+
+    place, read = (root.annotation, annotated_classes) if source == "xml" else (root.truth, masked_classes)
+    paths = [place(image_id) for image_id in ids]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: see --source and --list")
+    reader: Callable[[Path], list[int]] = partial(read, class_names=class_names)
+    labels = dict(zip(ids, parallel_map(reader, paths, workers=workers, desc="make_cls_labels"), strict=True))
+    write_label_file(out, labels, class_names)
+    return labels
+
+
+def checked_out(path: str, *, overwrite: bool) -> Path:
+    """Where to write; InputError if there is a file that is not to be overwritten."""
+    out = Path(path)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: --out names a file")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already: choose another --out, or say --overwrite")
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(
+        prog="python -m voc12.make_cls_labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--voc12_root", required=True, help="the data set, in VOC's layout")
+    parser.add_argument("--list", required=True, nargs="+", help="lists of image IDs, one a line")
+    parser.add_argument(
+        "--class_names", default="voc12/class_names.txt", help="class names, one a line (default: VOC's)"
+    )
+    parser.add_argument("--source", choices=("xml", "masks"), default="xml", help="Annotations/ or SegmentationClass/")
+    parser.add_argument("--out", required=True, help="the label file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    parser.add_argument("--num_workers", type=_whole_number, help="processes that read (default: one a core)")
+    return parser
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(" ".join(message.split()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
