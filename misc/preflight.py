@@ -78,16 +78,26 @@ class Preflight:
             self.problem(f"{setting}: there is no folder {path}")
 
     def reads(
-        self, what: str, paths: Iterable[Path], *, remedy: str = "", probe: Callable[[Path], str | None] | None = None
+        self,
+        what: str,
+        paths: Iterable[Path],
+        *,
+        remedy: str | Callable[[Path], str] = "",
+        probe: Callable[[Path], str | None] | None = None,
     ) -> None:
         """Files a step reads: they must exist, or be written by an earlier step, and pass `probe`,
-        a quick look that returns what is wrong with a file."""
+        a quick look that returns what is wrong with a file.
+
+        remedy    what to do about missing ones, or a function that is asked about the first of them
+        """
         paths = list(paths)
         self._current.add(self._current.reads, paths)
         wanted = [path for path in paths if path not in self._promised]
         missing = [path for path in wanted if str(path) not in self._told and not path.is_file()]
         self._told.update(map(str, missing))
-        self._report(f"{what} missing", [str(path) for path in missing], len(wanted), remedy)
+        if missing:
+            advice = remedy(missing[0]) if callable(remedy) else remedy
+            self._report(f"{what} missing", [str(path) for path in missing], len(wanted), advice)
         if probe is None:
             return
         bad = []

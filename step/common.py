@@ -16,7 +16,7 @@ from misc.evaluation import counter
 from misc.preflight import Preflight, cam_fault, file_fault, image_fault
 from misc.progress import Progress
 from voc12.image_labels import ImageLabels, read_class_names
-from voc12.image_set import VOCRoot, read_list
+from voc12.image_set import VOCRoot, near_miss, read_list
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def backbone_origin(args: Config) -> dict[str, Path | str]:
 
 
 def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
-    preflight.reads("images", map(data.root.image, ids), probe=image_fault)
+    preflight.reads("images", map(data.root.image, ids), probe=image_fault, remedy=near_miss)
 
 
 def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> None:
@@ -115,8 +115,10 @@ def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
 def check_evaluation(args: Config, preflight: Preflight) -> list[str]:
     """What both evaluations read beside the predictions; returns the IDs they evaluate."""
     data = DataSet(args)
-    ids = data.ids(data.evaluated_list, preflight)
-    preflight.reads("ground truth masks", map(data.root.truth, ids), probe=image_fault)
+    remedy = "without ground truth, say --no_eval_cam_pass --no_eval_sem_seg_pass"
+    preflight.reads("list of ground truth", [data.evaluated_list], remedy=remedy)
+    ids = data.ids(data.evaluated_list, preflight) if data.evaluated_list.is_file() else []
+    preflight.reads("ground truth masks", map(data.root.truth, ids), probe=image_fault, remedy=remedy)
     preflight.attempt(lambda: data.class_names)
     preflight.attempt(partial(counter, args.eval_backend))
     return ids

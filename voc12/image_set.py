@@ -1,6 +1,7 @@
 """Where a VOC-format data set keeps its files, and the lists of its images."""
 
 import logging
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,24 @@ class VOCRoot:
 
     def image_set(self, name: str) -> Path:
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+
+def composed(name: str) -> str:
+    """A name in one Unicode form: an ü may be one character or two, which nobody can see."""
+    return unicodedata.normalize("NFC", name)
+
+
+def near_miss(path: Path) -> str:
+    """What to do about an image that is missing, judged by what lies there instead; empty if nothing does."""
+    if Path(path.stem).suffix in IMAGE_ENDINGS:
+        return "a list holds IDs, that is file names without their ending"
+    wanted = composed(path.stem).casefold()
+    for other in path.parent.glob("*"):
+        if composed(other.stem).casefold() == wanted:
+            if other.suffix in IMAGE_ENDINGS:
+                return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
+            return f"{other.name!r} is there: convert it to JPEG or PNG"
+    return ""
 
 
 def find(path: str | Path) -> Path:

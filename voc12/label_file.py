@@ -9,7 +9,6 @@ CSV (the file's ending says so): the header `image_id,classes`, then an image a 
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files import replacing
-from voc12.image_set import read_text
+from voc12.image_set import composed, read_text
 
 CSV_HEADER = ["image_id", "classes"]
 
@@ -86,11 +85,6 @@ class LabelFile:
 
 def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
-
-
-def composed(image_id: str) -> str:
-    """An ID in one Unicode form: an ü may be one character or two, which nobody can see."""
-    return unicodedata.normalize("NFC", image_id)
 
 
 def closest(name: str, class_names: list[str]) -> str:

@@ -79,6 +79,14 @@ def test_what_an_earlier_step_writes_need_not_be_there(tmp_path):
     ]
 
 
+def test_a_remedy_may_depend_on_what_is_missing(tmp_path):
+    touch(tmp_path, "a")
+    preflight = Preflight()
+    preflight.reads("images", [tmp_path / "a"], remedy=lambda path: pytest.fail("asked without need"))
+    preflight.reads("images", [tmp_path / n for n in "abc"], remedy=lambda path: f"look for {path.name}")
+    assert text_of(preflight) == f"2 of 3 images missing: {tmp_path}/b, {tmp_path}/c: look for b"
+
+
 def test_a_folder_is_no_file(tmp_path):
     preflight = Preflight()
     preflight.reads("images", [tmp_path])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from misc.errors import InputError
 from voc12.image_labels import ImageLabels, read_class_names
-from voc12.image_set import PROJECT, VOCRoot, find, merged, read_lines, read_list
+from voc12.image_set import PROJECT, VOCRoot, find, merged, near_miss, read_lines, read_list
 
 
 def listed(tmp_path: Path, content: bytes) -> list[str]:
@@ -94,6 +94,36 @@ def test_paths_below_a_root():
         "/voc/Annotations/a.xml",
         "/voc/ImageSets/Segmentation/val.txt",
     ]
+
+
+def test_saliency_maps_may_lie_elsewhere():
+    assert VOCRoot(Path("/voc"), Path("/elsewhere")).saliency("a") == Path("/elsewhere/a.png")
+
+
+def test_the_image_that_is_there_is_taken(tmp_path):
+    root, folder = VOCRoot(tmp_path), tmp_path / "JPEGImages"
+    folder.mkdir()
+    for name in ("IMG 1.JPG", "b.jpeg", "c.png", "d.png", "d.jpg", "e.webp"):
+        (folder / name).touch()
+    found = [root.image(image_id).name for image_id in ("IMG 1", "b", "c", "d", "e")]
+    assert found == ["IMG 1.JPG", "b.jpeg", "c.png", "d.jpg", "e.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("there", "image_id", "expected"),
+    [
+        ("a.webp", "a", "'a.webp' is there: convert it to JPEG or PNG"),
+        ("IMG_1.jpg", "img_1", "'IMG_1.jpg' is there, spelt otherwise"),
+        ("Ku\u0308che.png", "K\u00fcche", "is there, spelt otherwise"),
+        ("a.jpg", "a.jpg", "a list holds IDs, that is file names without their ending"),
+        ("b.jpg", "a", ""),
+    ],
+)
+def test_what_lies_there_instead_of_an_image(tmp_path, there, image_id, expected):
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "JPEGImages" / there).touch()
+    advice = near_miss(VOCRoot(tmp_path).image(image_id))
+    assert expected in advice and bool(expected) == bool(advice)
 
 
 def test_what_is_here_comes_before_what_the_project_brings(tmp_path, monkeypatch):
