@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from misc.errors import InputError
 from misc.files import replacing
@@ -59,10 +60,22 @@ def read_label_map(path: str | Path) -> np.ndarray:
     return np.array(image, np.uint8)
 
 
-def write_grey(path: str | Path, values: np.ndarray) -> None:
-    """Save (H, W) uint8 as a grey PNG."""
+def write_grey(path: str | Path, values: np.ndarray, *, software: str | None = None) -> None:
+    """Save (H, W) uint8 as a grey PNG; `software` is noted in it as PNG provides, see `software_of`."""
+    notes = PngInfo()
+    if software:
+        notes.add_text("Software", software)
     with replacing(path) as temporary:
-        Image.fromarray(values).save(temporary, format="PNG")
+        Image.fromarray(values).save(temporary, format="PNG", pnginfo=notes)
+
+
+def software_of(path: str | Path) -> str | None:
+    """The software that an image's header names; None if it names none or cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def write_mask(path: str | Path, labels: np.ndarray) -> None:
@@ -93,6 +106,12 @@ def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) 
     if array.shape[:2] == size:
         return array
     return np.array(Image.fromarray(array).resize(size[::-1], method))
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Shifted and scaled to [0, 1]; all 0 if the values do not differ."""
+    span = np.ptp(values)
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from misc.image_io import (
     read_saliency,
     rescale,
     scaled_size,
+    software_of,
+    stretched,
     write_grey,
     write_mask,
 )
@@ -242,3 +244,20 @@ def test_normalised_pair_is_the_image_and_its_mirror_image():
     assert pair.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(pair[0], normalise(image), rtol=1e-6)
     np.testing.assert_array_equal(pair[1], pair[0].flip(-1))
+
+
+# --- what a file says of itself
+
+
+def test_the_software_of_a_png(tmp_path):
+    write_grey(tmp_path / "ours.png", RAMP, software="make_saliency")
+    write_grey(tmp_path / "plain.png", RAMP)
+    (tmp_path / "no.png").write_bytes(b"no image")
+    found = [software_of(tmp_path / name) for name in ("ours.png", "plain.png", "no.png", "missing.png")]
+    assert found == ["make_saliency", None, None, None]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "ours.png"), RAMP)
+
+
+def test_stretched():
+    np.testing.assert_array_equal(stretched(np.array([-1.0, 3.0, 1.0])), [0, 1, 0.5])
+    np.testing.assert_array_equal(stretched(np.array([7.0, 7.0])), [0, 0])
