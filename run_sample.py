@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DATA = "make_demo_set"  # makes the data set that the checks of the others look at
 ALONE = (DATA, "train_backbone")  # done by one process before the others join in
 STEPS = (
+    "make_saliency",
     "train_backbone",
     "train_cam",
     "make_cam",

@@ -30,10 +30,12 @@ class Config:
 
     # data
     voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.")
+    saliency_dir: str | None = setting(None, "Saliency maps, ID.png (default: Sal/ in voc12_root).")
     class_names: str = setting("voc12/class_names.txt", "Class names, one a line, in the order of their numbers.")
     cls_labels: str = setting(
         "voc12/cls_labels.txt",
-        "Image labels, a line 'ID c c …' an image, classes from 0; an ID it lacks is looked up in Annotations/.",
+        "Image labels: a line 'ID c c …' an image, classes from 0, or .csv with the header image_id,classes and names "
+        "separated by ';'; an ID it lacks is looked up in Annotations/.",
     )
     train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.")
     train_list: str = setting("voc12/train.txt", "Images that get pseudo masks unless infer_list says otherwise.")
@@ -45,6 +47,7 @@ class Config:
 
     # steps
     make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.")
+    make_saliency_pass: bool = setting(False, "Make saliency maps of train_aug_list, with saliency_model or without.")
     train_backbone_pass: bool = setting(False, "Fit a ResNet-50 on the training images and save it as backbone_out.")
     train_cam_pass: bool = setting(True, "Train the classifier.")
     make_cam_pass: bool = setting(True, "Make class activation maps.")
@@ -76,6 +79,22 @@ class Config:
     sgd_momentum: float = setting(1e-4, "Momentum of both optimisers.", low=0, high=1)
     cam_weights_name: str = setting("sess/res50_cam.pth", "The classifier's checkpoint.")
     bes_weights_name: str = setting("sess/res50_bes.pth", "The boundary network's checkpoint.")
+
+    # make_saliency
+    saliency_model: str | None = setting(
+        None,
+        "A detector as TorchScript (a program: trust its source) or ONNX; without one: a classical method, weak.",
+    )
+    saliency_input_size: int = setting(320, "Side of the square the detector sees, pixels.", low=8)
+    saliency_mean: tuple[float, float, float] = setting(
+        (0.485, 0.456, 0.406), "Mean of RGB in [0, 1] that the detector expects to be subtracted."
+    )
+    saliency_std: tuple[float, float, float] = setting(
+        (0.229, 0.224, 0.225), "Deviation that it expects to be divided by.", low=1e-6
+    )
+    saliency_output: Literal["probability", "logit"] = setting(
+        "probability", "What it returns; logits go through a sigmoid. Then each map is stretched to [0, 1]."
+    )
 
     # train_backbone
     backbone_out: str = setting("sess/backbone.pth", "Where train_backbone saves; point backbone_weights there.")

@@ -26,7 +26,7 @@ class DataSet:
 
     def __init__(self, args: Config) -> None:
         self._args = args
-        self.root = VOCRoot(Path(args.voc12_root))
+        self.root = VOCRoot(Path(args.voc12_root), Path(args.saliency_dir) if args.saliency_dir else None)
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -103,7 +103,10 @@ def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> None:
 
 
 def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
-    remedy = "run a saliency detector over JPEGImages, or use --method bes, which needs none"
+    remedy = (
+        "run any saliency detector over JPEGImages (--saliency_dir says where its maps are), let this program make "
+        "them (--make_saliency_pass true), or use --method bes, which needs none"
+    )
     preflight.reads("saliency maps", map(data.root.saliency, ids), probe=image_fault, remedy=remedy)
 
 

@@ -1,0 +1,91 @@
+"""Make saliency maps: with a detector given as a file or, without one, by a classical method."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from misc.config import Config
+from misc.device import loaders, pick_device
+from misc.image_io import read_image, software_of, write_grey
+from misc.loading import load_each
+from misc.parallel import parallel_map
+from misc.preflight import Preflight
+from misc.robust_background import robust_background_saliency
+from net.saliency_model import SaliencyModel
+from step.common import DataSet, check_images
+from voc12.datasets import ScaledImages
+
+SOFTWARE = "make_saliency"  # noted in the files this step writes; no other file is ever overwritten
+
+log = logging.getLogger(__name__)
+
+
+def check(args: Config, preflight: Preflight) -> None:
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list, preflight)
+    check_images(data, ids, preflight)
+    if args.saliency_model:
+        preflight.mentions(args.saliency_model)
+        preflight.attempt(lambda: detector(args)(np.zeros((64, 64, 3), np.uint8)))
+    paths = [data.root.saliency(image_id) for image_id in ids]
+    foreign = [path for path in paths if path.is_file() and software_of(path) != SOFTWARE]
+    if foreign:
+        preflight.problem(
+            f"{len(foreign)} of {len(paths)} saliency maps, such as {foreign[0]}, were not made by make_saliency, "
+            "which overwrites no others: switch it off to use them, or point --saliency_dir at another folder"
+        )
+    preflight.writes(paths)
+
+
+def run(args: Config) -> None:
+    """Save a map for every image of train_aug_list, which are those that later steps read."""
+    data = DataSet(args)
+    ids = data.ids(args.train_aug_list)
+    if args.saliency_model:
+        blank = sum(detected(args, data, ids))
+    else:
+        log.info("boundary connectivity, a classical method: far weaker than a trained detector (--saliency_model)")
+        make = partial(classical_one, data=data)
+        blank = sum(parallel_map(make, ids, workers=args.workers, desc="make_saliency"))
+    if blank:
+        log.info("%d of %d saliency maps are blank", blank, len(ids))
+
+
+def classical_one(image_id: str, *, data: DataSet) -> bool:
+    """Write the map of one image; returns whether it is blank."""
+    image = read_image(data.root.image(image_id))
+    return write_map(data.root.saliency(image_id), robust_background_saliency(image))
+
+
+def detector(args: Config) -> SaliencyModel:
+    return SaliencyModel(
+        args.saliency_model or "",
+        pick_device(args.device),
+        side=args.saliency_input_size,
+        mean=args.saliency_mean,
+        std=args.saliency_std,
+        logits=args.saliency_output == "logit",
+    )
+
+
+def detected(args: Config, data: DataSet, ids: list[str]) -> Iterator[bool]:
+    """Write the detector's map of each image; yields whether it is blank."""
+    model = detector(args)
+    workers = loaders(args.workers, pick_device(args.device))
+    images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=workers)
+    maps = ((image_id, model(image.numpy())) for image_id, _, (image,) in images)
+
+    def save(item: tuple[str, np.ndarray]) -> bool:
+        return write_map(data.root.saliency(item[0]), item[1])
+
+    return parallel_map(save, maps, workers=1, threads=True, desc="make_saliency", total=len(ids))
+
+
+def write_map(path: Path, saliency: np.ndarray) -> bool:
+    """Save (H, W) in [0, 1] as 8-bit grey; returns whether all of it is 0."""
+    grey = np.rint(saliency * 255).astype(np.uint8)
+    write_grey(path, grey, software=SOFTWARE)
+    return not grey.any()
