@@ -89,6 +89,11 @@ def backbone_origin(args: Config) -> dict[str, Path | str]:
     return {"backbone_weights": args.backbone_weights if by_name else Path(args.backbone_weights)}
 
 
+def saliency_origin(args: Config, data: DataSet) -> dict[str, tuple[Path, Callable[[str], Path]]]:
+    """The saliency maps, where they are used, as a folder that a product depends on."""
+    return {"saliency_dir": (data.root.saliency_folder, data.root.saliency)} if args.uses_saliency else {}
+
+
 def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
     preflight.reads("images", map(data.root.image, ids), probe=image_fault, remedy=near_miss)
 

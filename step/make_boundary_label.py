@@ -24,6 +24,7 @@ from step.common import (
     check_images,
     check_saliency,
     chosen,
+    saliency_origin,
     unfinished,
 )
 from step.masks import class_numbers, strongest
@@ -47,8 +48,8 @@ def check(args: Config, preflight: Preflight) -> None:
             places=[Path(args.cam_vis_dir), Path(args.boundary_label_dir)],
             settings=chosen(args, *SETTINGS),
             ids=ids,
-            image_inputs=lambda i: [data.root.image(i), *([data.root.saliency(i)] if args.uses_saliency else [])],
-            folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
+            image_inputs=lambda i: [data.root.image(i)],
+            folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args)), **saliency_origin(args, data)},
             outputs=partial(label_paths, args),
         )
     )

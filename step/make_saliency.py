@@ -9,15 +9,19 @@ import numpy as np
 
 from misc.config import Config
 from misc.device import loaders, pick_device
+from misc.distributed import gathered
 from misc.image_io import read_image, software_of, write_grey
 from misc.loading import load_each
+from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.robust_background import robust_background_saliency
 from net.saliency_model import SaliencyModel
-from step.common import DataSet, check_images
+from step.common import DataSet, check_images, chosen, unfinished
 from voc12.datasets import ScaledImages
 
+DETECTOR_SETTINGS = ("saliency_input_size", "saliency_mean", "saliency_std", "saliency_output")
+CLASSICAL = {"by": "boundary connectivity"}
 SOFTWARE = "make_saliency"  # noted in the files this step writes; no other file is ever overwritten
 
 log = logging.getLogger(__name__)
@@ -32,26 +36,37 @@ def check(args: Config, preflight: Preflight) -> None:
         preflight.attempt(lambda: detector(args)(np.zeros((64, 64, 3), np.uint8)))
     paths = [data.root.saliency(image_id) for image_id in ids]
     foreign = [path for path in paths if path.is_file() and software_of(path) != SOFTWARE]
-    if foreign:
+    if foreign:  # not even --overwrite is to cost anybody maps that cannot be made again here
         preflight.problem(
             f"{len(foreign)} of {len(paths)} saliency maps, such as {foreign[0]}, were not made by make_saliency, "
             "which overwrites no others: switch it off to use them, or point --saliency_dir at another folder"
         )
-    preflight.writes(paths)
+    preflight.makes(
+        Product(
+            "make_saliency",
+            places=[data.root.saliency_folder],
+            settings={"by": "detector", **chosen(args, *DETECTOR_SETTINGS)} if args.saliency_model else CLASSICAL,
+            ids=ids,
+            image_inputs=lambda i: [data.root.image(i)],
+            inputs={"saliency_model": Path(args.saliency_model) if args.saliency_model else "none"},
+            outputs=lambda i: [data.root.saliency(i)],
+        )
+    )
 
 
 def run(args: Config) -> None:
     """Save a map for every image of train_aug_list, which are those that later steps read."""
     data = DataSet(args)
-    ids = data.ids(args.train_aug_list)
+    ids = unfinished(data.ids(args.train_aug_list), lambda i: [data.root.saliency(i)])
     if args.saliency_model:
-        blank = sum(detected(args, data, ids))
+        blank = sum(detected(args, data, ids)) if ids else 0
     else:
         log.info("boundary connectivity, a classical method: far weaker than a trained detector (--saliency_model)")
         make = partial(classical_one, data=data)
         blank = sum(parallel_map(make, ids, workers=args.workers, desc="make_saliency"))
+    blank = sum(gathered(blank))
     if blank:
-        log.info("%d of %d saliency maps are blank", blank, len(ids))
+        log.info("%d saliency maps are blank", blank)
 
 
 def classical_one(image_id: str, *, data: DataSet) -> bool:

@@ -28,6 +28,7 @@ from step.common import (
     check_saliency,
     chosen,
     progress_of,
+    saliency_origin,
 )
 from voc12.datasets import BoundaryTraining
 
@@ -51,9 +52,12 @@ def check(args: Config, preflight: Preflight) -> None:
             places=[Path(args.bes_weights_name)],
             settings=chosen(args, *SETTINGS),
             ids=ids,
-            image_inputs=lambda i: [data.root.image(i), *([data.root.saliency(i)] if args.uses_saliency else [])],
+            image_inputs=lambda i: [data.root.image(i)],
             inputs=backbone_origin(args),
-            folders={"boundary_label_dir": (Path(args.boundary_label_dir), partial(boundary_label_path, args))},
+            folders={
+                "boundary_label_dir": (Path(args.boundary_label_dir), partial(boundary_label_path, args)),
+                **saliency_origin(args, data),
+            },
             leftovers=[unfinished_path(args.bes_weights_name)],
         )
     )

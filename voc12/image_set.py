@@ -24,8 +24,12 @@ class VOCRoot:
         candidates = [self.root / "JPEGImages" / f"{image_id}{ending}" for ending in IMAGE_ENDINGS]
         return next((path for path in candidates if path.is_file()), candidates[0])
 
+    @property
+    def saliency_folder(self) -> Path:
+        return self.saliency_dir or self.root / "Sal"
+
     def saliency(self, image_id: str) -> Path:
-        return (self.saliency_dir or self.root / "Sal") / f"{image_id}.png"
+        return self.saliency_folder / f"{image_id}.png"
 
     def truth(self, image_id: str) -> Path:
         return self.root / "SegmentationClass" / f"{image_id}.png"

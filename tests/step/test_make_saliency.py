@@ -22,7 +22,7 @@ def no_saliency(tiny_voc, tmp_path) -> Path:
 
 
 def maps_in(folder: Path) -> dict[str, np.ndarray]:
-    return {path.stem: np.array(Image.open(path)) for path in sorted(folder.iterdir())}
+    return {path.stem: np.array(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
 def train_ids(root: Path) -> list[str]:
@@ -43,9 +43,9 @@ def test_without_a_detector(no_saliency, tiny_args, tmp_path, capsys):
         np.testing.assert_array_equal(found, np.rint(robust_background_saliency(image) * 255))
     elsewhere = tmp_path / "elsewhere"
     assert main([*tiny_args(voc12_root=no_saliency, saliency_dir=elsewhere, num_workers=2), *MAKE]) == 0
-    for path in elsewhere.iterdir():  # with workers, and into another folder: the same bytes
+    for path in elsewhere.glob("*.png"):  # with workers, and into another folder: the same bytes
         assert path.read_bytes() == (no_saliency / "Sal" / path.name).read_bytes()
-    assert len(list(elsewhere.iterdir())) == len(maps)
+    assert len(list(elsewhere.glob("*.png"))) == len(maps)
 
 
 def test_with_a_detector_in_either_format(no_saliency, tiny_args, tmp_path, capsys):
@@ -84,13 +84,27 @@ def test_maps_of_others_are_never_overwritten(no_saliency, tiny_args, capsys):
     write_grey(foreign, np.full((9, 9), 7, np.uint8))
     before = foreign.read_bytes()
     arguments = [*tiny_args(voc12_root=no_saliency), *MAKE]
-    error = error_of(arguments, capsys)
-    assert f"1 of 4 saliency maps, such as {foreign}, were not made by make_saliency" in error
-    assert [path.name for path in sal.iterdir()] == [foreign.name] and foreign.read_bytes() == before
+    for more in [], ["--overwrite"]:
+        error = error_of([*arguments, *more], capsys)
+        assert f"1 of 4 saliency maps, such as {foreign}, were not made by make_saliency" in error
+        assert [path.name for path in sal.iterdir()] == [foreign.name] and foreign.read_bytes() == before
     foreign.unlink()
     assert main(arguments) == 0
-    assert main(arguments) == 0  # its own it may make again
-    assert {software_of(path) for path in sal.iterdir()} == {"make_saliency"}
+    assert {software_of(path) for path in sal.glob("*.png")} == {"make_saliency"}
+
+
+def test_finished_maps_are_kept_and_those_of_another_detector_are_not_mixed(no_saliency, tiny_args, tmp_path, capsys):
+    arguments = [*tiny_args(voc12_root=no_saliency), *MAKE]
+    assert main(arguments) == 0
+    before = maps_in(no_saliency / "Sal")
+    (no_saliency / "Sal" / f"{min(before)}.png").unlink()
+    assert main(arguments) == 0
+    assert "3 of 4 images are finished already" in capsys.readouterr().out
+    assert maps_in(no_saliency / "Sal").keys() == before.keys()
+    with_a_detector = [*arguments, f"--saliency_model={save_torchscript(tmp_path / 'a.pt')}", "--saliency_std=[1,1,1]"]
+    assert "made from something else (by: boundary connectivity then, detector now" in error_of(with_a_detector, capsys)
+    assert main([*with_a_detector, "--overwrite"]) == 0
+    assert any((new != before[image_id]).any() for image_id, new in maps_in(no_saliency / "Sal").items())
 
 
 @pytest.mark.parametrize(
