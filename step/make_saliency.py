@@ -58,15 +58,17 @@ def run(args: Config) -> None:
     """Save a map for every image of train_aug_list, which are those that later steps read."""
     data = DataSet(args)
     ids = unfinished(data.ids(args.train_aug_list), lambda i: [data.root.saliency(i)])
-    if args.saliency_model:
-        blank = sum(detected(args, data, ids)) if ids else 0
-    else:
-        log.info("boundary connectivity, a classical method: far weaker than a trained detector (--saliency_model)")
-        make = partial(classical_one, data=data)
-        blank = sum(parallel_map(make, ids, workers=args.workers, desc="make_saliency"))
-    blank = sum(gathered(blank))
+    made = (detected if args.saliency_model else classical)(args, data, ids) if ids else []
+    blank = sum(gathered(sum(made)))
     if blank:
         log.info("%d saliency maps are blank", blank)
+
+
+def classical(args: Config, data: DataSet, ids: list[str]) -> Iterator[bool]:
+    """Write a map of each image from its colours alone; yields whether it is blank."""
+    log.info("boundary connectivity, a classical method: far weaker than a trained detector (--saliency_model)")
+    make = partial(classical_one, data=data)
+    return parallel_map(make, ids, workers=args.workers, desc="make_saliency")
 
 
 def classical_one(image_id: str, *, data: DataSet) -> bool:
