@@ -8,7 +8,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation import VOID
 from misc.image_io import read_label_map
-from voc12.image_set import VOCRoot, read_lines
+from voc12.image_set import VOCRoot, composed, read_lines
 from voc12.label_file import LabelFile, closest
 
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
@@ -69,10 +69,11 @@ def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
         raise InputError(f"{path}: no such annotation") from error
     except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
         raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
+    number = {composed(name): number for number, name in enumerate(class_names)}
     for name in names:
-        if name not in class_names:
+        if composed(name) not in number:
             raise InputError(f"{path}: {name!r} is not among the class names {closest(name, class_names)}")
-    return sorted({class_names.index(name) for name in names})
+    return sorted({number[composed(name)] for name in names})
 
 
 def masked_classes(path: Path, class_names: list[str]) -> list[int]:

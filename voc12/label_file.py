@@ -40,7 +40,7 @@ class LabelFile:
     def __init__(self, path: str | Path, class_names: list[str]) -> None:
         self.path, self.class_names = path, class_names
         self._in_names = is_csv(path)
-        self._number = {name: number for number, name in enumerate(class_names)}
+        self._number = {composed(name): number for number, name in enumerate(class_names)}
         self._rows: dict[str, Row] = {}
         for row in _csv_rows(path) if self._in_names else _text_rows(path):
             before = self._rows.setdefault(composed(row.image_id), row)
@@ -75,8 +75,8 @@ class LabelFile:
         return readings
 
     def _class(self, text: str, row: Row) -> int:
-        if self._in_names and text in self._number:
-            return self._number[text]
+        if self._in_names and composed(text) in self._number:
+            return self._number[composed(text)]
         if not self._in_names and _is_number(text) and int(text) < len(self.class_names):
             return int(text)
         expected = closest(text, self.class_names) if self._in_names else f"(0 to {len(self.class_names) - 1})"

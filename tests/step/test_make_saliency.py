@@ -66,14 +66,15 @@ def test_with_a_detector_in_either_format(no_saliency, tiny_args, tmp_path, caps
 
 
 def test_the_chain_goes_on_with_its_maps(no_saliency, tiny_args, tmp_path, capsys):
-    """Where Sal/ is missing the error says what to do, and doing it helps."""
+    """Where Sal/ is missing the error says what to do, and doing it helps, wherever the maps are to lie."""
     steps = ("train_cam", "make_cam", "make_boundary_label", "train_sbe_boundary")
-    arguments = [*tiny_args(voc12_root=no_saliency), *only(*steps)]
+    arguments = [*tiny_args(voc12_root=no_saliency, saliency_dir=tmp_path / "maps"), *only(*steps)]
     error = error_of(arguments, capsys)
     for remedy in ("any saliency detector", "--saliency_dir", "--make_saliency_pass true", "--method bes"):
         assert remedy in error
     assert main([*arguments, "--make_saliency_pass", "true"]) == 0, capsys.readouterr().err
     assert "[1/5] make_saliency" in capsys.readouterr().out
+    assert len(maps_in(tmp_path / "maps")) == 4 and not (no_saliency / "Sal").exists()
     labels = maps_in(tmp_path / "boundary_label_dir")
     assert len(labels) == 4 and any((label == 250).any() for label in labels.values())
 

@@ -92,6 +92,8 @@ def test_an_image_with_two_opinions(label_file):
 def test_an_umlaut_is_one_letter_or_two(label_file):
     labels = label_file("Ku\u0308che 1\n")
     assert labels.get("K\u00fcche") == labels.get("Ku\u0308che") == [1]
+    path = label_file("image_id,classes\na,Lo\u0308ffel\n", "labels.csv").path
+    assert LabelFile(path, ["dog", "L\u00f6ffel"]).get("a") == [1]
 
 
 # --- CSV
