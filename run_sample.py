@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 DATA = "make_demo_set"  # makes the data set that the checks of the others look at
 ALONE = (DATA, "train_backbone")  # done by one process before the others join in
 STEPS = (
-    "make_saliency",
     "train_backbone",
+    "make_saliency",
     "train_cam",
     "make_cam",
     "eval_cam",

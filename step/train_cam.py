@@ -30,6 +30,7 @@ from step.common import (
     progress_of,
 )
 from voc12.datasets import ClassifierTraining, ClassifierValidation
+from voc12.image_set import merged
 
 SETTINGS = ("cam_crop_size", "cam_resize_long", "cam_batch_size", "cam_num_epoches", "cam_learning_rate",
             "cam_weight_decay", "sgd_momentum", "seed", "amp")  # fmt: skip
@@ -40,8 +41,8 @@ log = logging.getLogger(__name__)
 def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     train_ids, val_ids = data.ids(args.train_aug_list, preflight), data.ids(args.val_list, preflight)
-    check_images(data, train_ids + val_ids, preflight)
-    check_labels(data, train_ids + val_ids, preflight)
+    check_images(data, merged(train_ids, val_ids), preflight)
+    check_labels(data, merged(train_ids, val_ids), preflight)
     check_batch("cam_batch_size", args.cam_batch_size, train_ids, preflight)
     check_backbone(args, preflight)
     preflight.makes(
