@@ -23,12 +23,13 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -
         raise ValueError(f"ground truth {truth.shape} and prediction {prediction.shape} differ in size")
     known = truth != VOID
     true, predicted = truth[known].astype(np.int64), prediction[known].astype(np.int64)
-    _check_range("ground truth", true, n_labels)
-    _check_range("prediction", predicted, n_labels)
+    check_range("ground truth", true, n_labels)
+    check_range("prediction", predicted, n_labels)
     return np.bincount(n_labels * true + predicted, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
-def _check_range(name: str, labels: np.ndarray, n_labels: int) -> None:
+def check_range(name: str, labels: np.ndarray, n_labels: int) -> None:
+    """ValueError, naming the worst, if a label lies outside [0, n_labels)."""
     if labels.size and not 0 <= labels.min() <= labels.max() < n_labels:
         worst = labels.max() if labels.max() >= n_labels else labels.min()
         raise ValueError(f"{name} holds label {worst}, but there are {n_labels} (0 is background)")
@@ -46,8 +47,8 @@ def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]
     def chainercv_confusion(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -> np.ndarray:
         known = truth != VOID
         if truth.shape == prediction.shape:  # chainercv itself refuses sizes that differ
-            _check_range("ground truth", truth[known], n_labels)
-            _check_range("prediction", prediction[known], n_labels)
+            check_range("ground truth", truth[known], n_labels)
+            check_range("prediction", prediction[known], n_labels)
         signed = np.where(truth == VOID, -1, truth.astype(np.int32))
         counted = calc_semantic_segmentation_confusion(iter([prediction.astype(np.int32)]), iter([signed]))
         missing = n_labels - len(counted)  # it stops at the largest label that occurs
@@ -92,8 +93,29 @@ class Scores:
         return 1 - _ratio(self.predicted, self.union)
 
     @property
-    def class_accuracy(self) -> np.ndarray:
+    def precision(self) -> np.ndarray:
+        """Right pixels of those predicted as the class; NaN for a class never predicted."""
+        return _ratio(np.diag(self.confusion), self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Right pixels of those of the class; NaN for a class without a true pixel."""
         return _ratio(np.diag(self.confusion), self.truth)
+
+    @property
+    def fp_rate(self) -> np.ndarray:
+        """Share of the pixels that are not of the class that were predicted as it."""
+        return _ratio(self.predicted - np.diag(self.confusion), self.confusion.sum() - self.truth)
+
+    @property
+    def fn_rate(self) -> np.ndarray:
+        """Share of the class's pixels that were predicted as something else: 1 - recall."""
+        return _ratio(self.truth - np.diag(self.confusion), self.truth)
+
+    @property
+    def class_accuracy(self) -> np.ndarray:
+        """The recall, under chainercv's name."""
+        return self.recall
 
     @property
     def pixel_accuracy(self) -> float:
@@ -103,17 +125,18 @@ class Scores:
     @property
     def miou(self) -> float:
         """Mean IoU over the labels that occur in truth or prediction; NaN if none does."""
-        return _mean(self.iou)
+        return mean(self.iou)
 
     @property
     def mean_class_accuracy(self) -> float:
-        return _mean(self.class_accuracy)
+        return mean(self.class_accuracy)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def _mean(values: np.ndarray) -> float:
+def mean(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is left."""
     seen = values[~np.isnan(values)]
     return float(seen.mean()) if seen.size else float("nan")
