@@ -1,4 +1,7 @@
-"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them (SPEC 2)."""
+"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them (SPEC 2).
+
+`misc.cam_formats` reads those of other methods as well.
+"""
 
 import io
 import math
@@ -15,6 +18,7 @@ from misc.errors import InputError, reason
 from misc.files import replacing
 
 ENTRIES = ("keys", "cam", "high_res")
+LARGEST = np.finfo(np.float32).max  # a float64 beyond it would become infinity
 
 
 class CAM(NamedTuple):
@@ -66,18 +70,18 @@ def read_cam(path: str | Path, *, size: tuple[int, int] | None = None, n_classes
     n_classes  C, if the keys are to be checked
     Raises     InputError if the file is missing, unreadable, holds anything but arrays, or does not fit.
     """
-    content = _read_dict(path)
-    try:
-        cam = CAM(*(content[name] for name in ENTRIES))
-    except KeyError as error:
-        raise InputError(f"{path}: not a CAM file, it has no {error}") from error
-    problem = _misfit(cam, size, n_classes)
+    entries = read_entries(path)
+    for name in ENTRIES:
+        if name not in entries.names:
+            raise InputError(f"{path}: not a CAM file, it has no {name!r}")
+    cam = CAM(*(entries[name] for name in ENTRIES))
+    problem = misfit(cam, size, n_classes)
     if problem:
         raise InputError(f"{path}: {problem}")
     return CAM(cam.keys.astype(np.int64), cam.cam_s4.astype(np.float32), cam.cam_full.astype(np.float32))
 
 
-def _misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> str | None:
+def misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> str | None:
     """What is wrong with the content of a CAM file, if anything."""
     if cam.keys.ndim != 1 or cam.cam_s4.ndim != 3 or cam.cam_full.ndim != 3:
         return "keys, cam and high_res should have 1, 3 and 3 dimensions"
@@ -94,8 +98,10 @@ def _misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> st
         found = cam.cam_s4.shape[1:], cam.cam_full.shape[1:]
         if found != expected:
             return f"made for another image size: its maps are {found[0]} and {found[1]}, expected {expected}"
-    if not (np.isfinite(cam.cam_s4).all() and np.isfinite(cam.cam_full).all()):
+    if not all((abs(maps) <= LARGEST).all() for maps in (cam.cam_s4, cam.cam_full)):
         return "the maps hold NaN or infinity"
+    if any((maps < 0).any() for maps in (cam.cam_s4, cam.cam_full)):
+        return "the maps hold scores below 0: apply a ReLU and divide each by its maximum"
     return None
 
 
@@ -104,7 +110,40 @@ def stride4(side: int) -> int:
     return (side - 1) // 4 + 1
 
 
-def _read_dict(path: str | Path) -> dict[str, np.ndarray]:
+class Entries:
+    """What a file of a pickled dict holds, by name (a text) or by class number; an array is made when asked for.
+
+    names     the texts and the numbers, in the order of the file
+    odd       how many entries have neither for a name
+    """
+
+    def __init__(self, path: str | Path, content: dict[Any, Any]) -> None:
+        self.path = path
+        self.odd = 0
+        self._content: dict[str | int, Any] = {}
+        for name, value in content.items():
+            plain = _name(name)
+            if plain is None:
+                self.odd += 1
+            elif plain in self._content:
+                raise ValueError(f"it has {plain!r} twice")
+            else:
+                self._content[plain] = value
+        self.names = list(self._content)
+
+    def __getitem__(self, name: str | int) -> np.ndarray:
+        """Raises    InputError if it is anything but an array or a tensor of numbers."""
+        try:
+            return _array(self._content[name])
+        except Exception as error:  # a damaged array can raise anything
+            raise InputError(f"{self.path}: cannot be read as a CAM file ({name}: {reason(error)})") from error
+
+
+def read_entries(path: str | Path) -> Entries:
+    """Read a file that np.save made of a dict.
+
+    Raises    InputError if it is missing or anything else.
+    """
     try:
         file = io.BytesIO(Path(path).read_bytes())
         one_byte = np.lib.format.read_magic(file) == (1, 0)
@@ -115,7 +154,7 @@ def _read_dict(path: str | Path) -> dict[str, np.ndarray]:
         content = _item(ArrayUnpickler(file).load())
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a dict")
-        return {name: _array(content[name]) for name in ENTRIES if name in content}
+        return Entries(path, content)
     except FileNotFoundError as error:
         raise InputError(f"no CAM at {path}: run make_cam first, or point --cam_out_dir at your CAMs") from error
     except Exception as error:  # a damaged pickle can raise anything
@@ -133,6 +172,8 @@ class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C on
         # files of NumPy 1 say core, those of NumPy 2 say _core
         ("numpy.core.multiarray", "_reconstruct"): "array",
         ("numpy._core.multiarray", "_reconstruct"): "array",
+        ("numpy.core.multiarray", "scalar"): "scalar",
+        ("numpy._core.multiarray", "scalar"): "scalar",
         ("numpy", "ndarray"): "ndarray",
         ("numpy", "dtype"): "dtype",
         ("_codecs", "encode"): "bytes",  # so in protocol 2
@@ -185,6 +226,15 @@ def _item(root: Any) -> Any:
         _, _, _, _, (item,) = root.state
         return item
     return root
+
+
+def _name(value: Any) -> str | int | None:
+    """The name of an entry: a text, an integer, or an integer of NumPy's; None for anything else."""
+    if isinstance(value, _Call) and value.kind == "scalar":
+        dtype, data = value.args
+        number = np.frombuffer(_bytes(data), _dtype(dtype))
+        return int(number[0]) if number.dtype.kind in "iu" and len(number) == 1 else None
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
 def _array(value: Any) -> np.ndarray:
