@@ -34,6 +34,7 @@ FORMATS = {
 NUMBERED = "numbered"
 KEYED = {"attn_highres": "clip-es", "high_res": "sbe"}
 SETTINGS = {"attn_highres": ("clip-es", "crf"), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
+IS_FORMAT = "are "  # begins the remark that says the format, one a file
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
 
 
@@ -101,7 +102,7 @@ def read_any_cam(
         raise InputError(f"{path}: {error}") from error
     name = KEYED.get(stored.family, "crf" if from_one else "classes")
     remarks = {
-        f"are {name}: {FORMATS[name]}": True,
+        f"{IS_FORMAT}{name}: {FORMATS[name]}": True,
         "hold background scores, which are not used: background is the set threshold": len(channels) < len(stored.full),
         "had maps of classes that their image does not show: dropped": bool(extra),
         "have no map for a class that their image shows": len(cam.keys) < len(shown),

@@ -44,6 +44,9 @@ class Config:
     chainer_eval_set: Literal["train", "val", "trainval"] = setting(
         "train", "Which ImageSets/Segmentation list both evaluations use."
     )
+    sweep_list: str | None = setting(
+        None, "Images with ground truth on which the best threshold is chosen (default: the evaluated ones themselves)."
+    )
 
     # steps
     make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.")
@@ -120,7 +123,13 @@ class Config:
 
     # make_cam, eval_cam
     cam_scales: tuple[float, ...] = setting((1.0, 0.5, 1.5, 2.0), "Scales whose maps are added up.", low=0.01, high=16)
-    cam_out_dir: str = setting("result/cam", "The maps, ID.npy.")
+    cam_out_dir: str = setting("result/cam", "The maps, ID.npy, of make_cam or of another method.")
+    cam_format: Literal["auto", "sbe", "classes", "crf", "clip-es"] = setting(
+        "auto",
+        "What the maps are: sbe (keys, cam, high_res: IRN, BES, SBE), classes (a map a class, from 0: SEAM, EPS, L2G, "
+        "MCTformer), crf (0 background, classes from 1), clip-es (keys, attn_highres); auto: as each file tells.",
+    )
+    drop_extra_cams: bool = setting(False, "Leave out maps of classes the image does not show; else an error.")
     cam_eval_thres: float = setting(0.21, "Background score in eval_cam.", low=0, high=1)
 
     # make_boundary_label
@@ -145,6 +154,9 @@ class Config:
     exp_times: int = setting(8, "The walk takes 2**exp_times steps.", low=0, high=20)
     sem_seg_bg_thres: float = setting(0.21, "Background score in the masks.", low=0, high=1)
     sem_seg_out_dir: str = setting("result/sem_seg", "Pseudo masks: ID.png, ID_crf.png, ID_edge.png.")
+    save_scores: bool = setting(
+        False, "Keep the masks' scores as ID_scores.npz: eval_sem_seg sweeps thresholds on them."
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):

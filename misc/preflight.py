@@ -13,6 +13,7 @@ from PIL import Image
 
 from misc.errors import InputError
 from misc.manifest import Product
+from misc.score_file import scores_fault
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 SHOWN = 5  # names of missing files in one problem
@@ -197,8 +198,8 @@ def file_fault(path: Path) -> str | None:
             end = file.read()
     except OSError as error:
         return str(error.strerror)
-    if path.suffix == ".npy":
-        return cam_fault(path)
+    if path.suffix in (".npy", ".npz"):
+        return cam_fault(path) if path.suffix == ".npy" else scores_fault(path)
     return image_fault(path) if end == PNG_END else "cut short"
 
 

@@ -58,7 +58,7 @@ def count_image(truth: np.ndarray, scores: np.ndarray, keys: np.ndarray, n_label
 
 
 class Sweep:
-    """The counts of many images, and the scores at each threshold that follow from them.
+    """The counts of many images, and the scores at each threshold, to be asked for when all are added.
 
     pixels    (C+1, C+1, 62) int64: true label, strongest class, thresholds exceeded; sweeps add up by it
     """
@@ -79,10 +79,10 @@ class Sweep:
 
     @cached_property
     def scores(self) -> list[Scores]:
-        """The scores at each threshold. To be asked for when all images are added."""
+        """The scores at each threshold."""
         return [Scores(self.confusion(index)) for index in range(len(THRESHOLDS))]
 
-    @property
+    @cached_property
     def miou(self) -> np.ndarray:
         """(61,) float64, NaN if no pixel was counted."""
         return np.array([scores.miou for scores in self.scores])

@@ -1,22 +1,25 @@
 """What several steps say in the same words: the data set of a run, and checks of its parts."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import nn
 
+from misc.cam_formats import IS_FORMAT, FoundCAM, read_any_cam
 from misc.checkpoint import load_backbone, load_weights
 from misc.config import Config
-from misc.distributed import launched, on_first, share
+from misc.distributed import gathered, launched, on_first, share
 from misc.errors import InputError
 from misc.evaluation import counter
 from misc.preflight import Preflight, cam_fault, file_fault, image_fault
 from misc.progress import Progress
 from voc12.image_labels import ImageLabels, read_class_names
-from voc12.image_set import VOCRoot, near_miss, read_list
+from voc12.image_set import VOCRoot, merged, near_miss, read_list
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +59,57 @@ class DataSet:
     def evaluated_list(self) -> Path:
         return self.root.image_set(self._args.chainer_eval_set)
 
+    def sweep_ids(self, preflight: Preflight | None = None) -> list[str]:
+        """The IDs of sweep_list, none if it is not set."""
+        return self.ids(self._args.sweep_list, preflight) if self._args.sweep_list else []
+
+
+class Labelled(NamedTuple):
+    """An image and the classes it shows, (K,) int64, for a worker process."""
+
+    image_id: str
+    labels: np.ndarray
+
+
+def labelled(args: Config, ids: list[str]) -> list[Labelled]:
+    """Look up the labels here: a worker would read all of them for every image."""
+    labels = DataSet(args).labels
+    return [Labelled(image_id, labels[image_id]) for image_id in ids]
+
 
 def cam_path(args: Config, image_id: str) -> Path:
     return Path(args.cam_out_dir) / f"{image_id}.npy"
 
 
+def image_cam(args: Config, image: Labelled, size: tuple[int, int], n_classes: int) -> FoundCAM:
+    """The maps of an image of `size`, from a file in whatever format the settings say or it tells."""
+    return read_any_cam(
+        cam_path(args, image.image_id),
+        size=size,
+        labels=image.labels,
+        n_classes=n_classes,
+        cam_format=args.cam_format,
+        drop_extra=args.drop_extra_cams,
+    )
+
+
+def log_cams(seen: Counter[str]) -> None:
+    """Say how many CAM files had which format, and what else was seen in them, in all processes."""
+    remarks = sum(gathered(seen), Counter[str]())
+    formats = [remark for remark in remarks if remark.startswith(IS_FORMAT)]
+    for remark in sorted(remarks):
+        log.info("%d of %d CAM files %s", remarks[remark], sum(remarks[name] for name in formats), remark)
+    if len(formats) > 1:
+        log.warning("CAM files of several formats: if all are of one method, say --cam_format")
+
+
 def boundary_label_path(args: Config, image_id: str) -> Path:
     return Path(args.boundary_label_dir) / f"{image_id}.png"
+
+
+def scores_path(args: Config, image_id: str) -> Path:
+    """The scores that the mask of an image was made of."""
+    return Path(args.sem_seg_out_dir) / f"{image_id}_scores.npz"
 
 
 def chosen(args: Config, *names: str) -> dict[str, Any]:
@@ -118,18 +165,22 @@ def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
 def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
     remedy = "make_cam makes them for train_aug_list and infer_list; or point --cam_out_dir at your CAMs"
     preflight.reads("CAMs", [cam_path(args, i) for i in ids], probe=cam_fault, remedy=remedy)
+    data = DataSet(args)
+    preflight.labels(ids, lambda image_id: data.labels[image_id])
 
 
-def check_evaluation(args: Config, preflight: Preflight) -> list[str]:
-    """What both evaluations read beside the predictions; returns the IDs they evaluate."""
+def check_evaluation(args: Config, preflight: Preflight) -> tuple[list[str], list[str]]:
+    """What both evaluations read beside the predictions; returns the IDs of the evaluation list and of sweep_list."""
     data = DataSet(args)
     remedy = "without ground truth, say --no_eval_cam_pass --no_eval_sem_seg_pass"
     preflight.reads("list of ground truth", [data.evaluated_list], remedy=remedy)
     ids = data.ids(data.evaluated_list, preflight) if data.evaluated_list.is_file() else []
-    preflight.reads("ground truth masks", map(data.root.truth, ids), probe=image_fault, remedy=remedy)
+    sweep_ids = data.sweep_ids(preflight)
+    truths = map(data.root.truth, merged(ids, sweep_ids))
+    preflight.reads("ground truth masks", truths, probe=image_fault, remedy=remedy)
     preflight.attempt(lambda: data.class_names)
     preflight.attempt(partial(counter, args.eval_backend))
-    return ids
+    return ids, sweep_ids
 
 
 def check_batch(setting: str, batch_size: int, ids: list[str], preflight: Preflight) -> None:

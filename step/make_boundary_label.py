@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.boundary_labels import boundary_label, confidence_map
-from misc.cam_file import CAM, read_cam
+from misc.cam_file import CAM
 from misc.config import Config
 from misc.crf import DenseCRF
 from misc.distributed import gathered
@@ -18,19 +18,32 @@ from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from step.common import (
     DataSet,
+    Labelled,
     boundary_label_path,
     cam_path,
     check_cams,
     check_images,
     check_saliency,
     chosen,
+    image_cam,
+    labelled,
+    log_cams,
     saliency_origin,
     unfinished,
 )
 from step.masks import class_numbers, strongest
 
 CRF_REACH = 50  # sxy of the bilateral filter, pixels
-SETTINGS = ("method", "conf_fg_thres", "conf_bg_thres", "window_size", "theta_scale", "theta_diff", "salbound_thres")
+SETTINGS = (
+    "method",
+    "cam_format",
+    "conf_fg_thres",
+    "conf_bg_thres",
+    "window_size",
+    "theta_scale",
+    "theta_diff",
+    "salbound_thres",
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +61,7 @@ def check(args: Config, preflight: Preflight) -> None:
             places=[Path(args.cam_vis_dir), Path(args.boundary_label_dir)],
             settings=chosen(args, *SETTINGS),
             ids=ids,
-            image_inputs=lambda i: [data.root.image(i)],
+            image_inputs=lambda i: [data.root.image(i), data.label_text(i)],
             folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args)), **saliency_origin(args, data)},
             outputs=partial(label_paths, args),
         )
@@ -65,18 +78,23 @@ def run(args: Config) -> None:
     data = DataSet(args)
     ids = unfinished(data.ids(args.train_aug_list), partial(label_paths, args))
     label = partial(label_one, args=args, data=data)
-    seen: Counter[str] = Counter()
-    for remarks in parallel_map(label, ids, workers=args.workers, desc="make_boundary_label"):
+    seen, seen_cams = Counter[str](), Counter[str]()
+    for remarks, cam_remarks in parallel_map(
+        label, labelled(args, ids), workers=args.workers, desc="make_boundary_label"
+    ):
         seen.update(remarks)
+        seen_cams.update(cam_remarks)
+    log_cams(seen_cams)
     for remark, count in sum(gathered(seen), Counter()).items():
         log.info("%d saliency maps %s", count, remark)
 
 
-def label_one(image_id: str, *, args: Config, data: DataSet) -> list[str]:
-    """Write both maps of one image; return what was unusual about its saliency map."""
+def label_one(item: Labelled, *, args: Config, data: DataSet) -> tuple[list[str], list[str]]:
+    """Write both maps of one image; return what is to be said of its saliency map and of its CAM file."""
+    image_id = item.image_id
     image = read_image(data.root.image(image_id))
     size = image.shape[:2]
-    cam = read_cam(cam_path(args, image_id), size=size, n_classes=len(data.class_names))
+    cam, cam_remarks = image_cam(args, item, size, len(data.class_names))
     saliency, remarks = None, []
     if args.uses_saliency:
         saliency, converted = read_saliency(data.root.saliency(image_id), size)
@@ -95,7 +113,7 @@ def label_one(image_id: str, *, args: Config, data: DataSet) -> list[str]:
     )
     for path, content in zip(label_paths(args, image_id), (conf, label), strict=True):
         write_grey(path, content)
-    return remarks
+    return remarks, cam_remarks
 
 
 def confident_classes(image: np.ndarray, cam: CAM, *, foreground: float, background: float) -> np.ndarray:

@@ -1,19 +1,20 @@
 """Propagate the CAMs within the predicted boundaries into pseudo masks (SPEC 6)."""
 
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from misc.cam_file import read_cam
 from misc.checkpoint import load_weights
 from misc.config import Config
 from misc.crf import DenseCRF
 from misc.device import autocast, pick_device, placed, threads_beside, workers_beside_network
+from misc.distributed import gathered
 from misc.errors import InputError
 from misc.image_io import normalised_pair, read_image, write_grey, write_mask
 from misc.loading import load_each
@@ -21,13 +22,28 @@ from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.random_walk import random_walk
+from misc.score_file import at_full_size, write_scores
 from net.resnet50_sbe import ResNet50SBE
-from step.common import DataSet, cam_path, check_cams, check_images, check_network, chosen, unfinished
+from step.common import (
+    DataSet,
+    cam_path,
+    check_cams,
+    check_images,
+    check_network,
+    chosen,
+    image_cam,
+    labelled,
+    log_cams,
+    scores_path,
+    unfinished,
+)
 from step.masks import class_numbers, strongest
 from voc12.datasets import ScaledImages
 
 MOST_LOADERS = 2  # decoding an image takes a fiftieth of what is done with it
 CRF_REACH = 20  # sxy of the bilateral filter, pixels
+
+log = logging.getLogger(__name__)
 
 
 class Propagated(NamedTuple):
@@ -36,12 +52,16 @@ class Propagated(NamedTuple):
     winners   (H, W) uint8, index in [background, classes of keys…]
     keys      (K,) int64
     edge      (h, w) float32 in [0, 1]
+    scores_s4 (K, h, w) float32, if they are to be saved
+    remarks   what is to be said of its CAM file
     """
 
     image_id: str
     winners: np.ndarray
     keys: np.ndarray
     edge: np.ndarray
+    scores_s4: np.ndarray | None = None
+    remarks: Sequence[str] = ()
 
 
 def check(args: Config, preflight: Preflight) -> None:
@@ -56,12 +76,14 @@ def check(args: Config, preflight: Preflight) -> None:
         Product(
             "make_sem_seg",
             places=[Path(args.sem_seg_out_dir)],
-            settings=chosen(args, "beta", "exp_times", "sem_seg_bg_thres", "amp"),
+            settings=chosen(args, "cam_format", "beta", "exp_times", "sem_seg_bg_thres", "amp"),
             ids=ids,
-            image_inputs=lambda i: [data.root.image(i)],
+            image_inputs=lambda i: [data.root.image(i), data.label_text(i)],
             inputs={"bes_weights_name": checkpoint},
             folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
-            outputs=partial(mask_paths, args),
+            outputs=partial(output_paths, args),
+            # scores of other masks would stay beside those that this run makes without any
+            leftovers=[] if args.save_scores else [scores_path(args, image_id) for image_id in ids],
         )
     )
 
@@ -72,19 +94,29 @@ def mask_paths(args: Config, image_id: str) -> tuple[Path, Path, Path]:
     return folder / f"{image_id}.png", folder / f"{image_id}_crf.png", folder / f"{image_id}_edge.png"
 
 
+def output_paths(args: Config, image_id: str) -> tuple[Path, ...]:
+    """All that is to be written for an image."""
+    return *mask_paths(args, image_id), *([scores_path(args, image_id)] if args.save_scores else [])
+
+
 def run(args: Config) -> None:
-    """Save a mask, a mask after CRF and a boundary map for every image of infer_list."""
+    """Save a mask, a mask after CRF and a boundary map, if asked for the scores too, for every image of infer_list."""
     data = DataSet(args)
-    ids = unfinished(data.ids(args.infer_list_or_default), partial(mask_paths, args))
-    if not ids:
-        return
-    finish = partial(refine_and_save, args=args, data=data)
-    device = pick_device(args.device)
-    workers = workers_beside_network(args.workers, device)
-    with threads_beside(workers):
-        walked = propagate(args, data, ids, device)
-        for _ in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
-            pass
+    ids = unfinished(data.ids(args.infer_list_or_default), partial(output_paths, args))
+    seen, sizes = Counter[str](), Counter[str]()
+    if ids:
+        finish = partial(refine_and_save, args=args, data=data)
+        device = pick_device(args.device)
+        workers = workers_beside_network(args.workers, device)
+        with threads_beside(workers):
+            walked = propagate(args, data, ids, device)
+            for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
+                seen.update(saved.remarks)
+                sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
+    log_cams(seen)
+    total = sum(gathered(sizes), Counter[str]())
+    if total["files"]:
+        log.info("%d files of scores, %d bytes an image", total["files"], round(total["bytes"] / total["files"]))
 
 
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
@@ -93,40 +125,48 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
     load_weights(model, args.bes_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
-    for image_id, size, (image,) in images:
-        cam = read_cam(cam_path(args, image_id), size=tuple(size), n_classes=len(data.class_names))
+    for item, (image_id, size, (image,)) in zip(labelled(args, ids), images, strict=True):
+        cam, remarks = image_cam(args, item, tuple(size), len(data.class_names))
         with torch.inference_mode(), autocast(device, args.amp):
             edge = model.edge(normalised_pair(image, device)).float()
         if not edge.isfinite().all():
             raise InputError(f"{args.bes_weights_name}: this network's boundaries of {image_id} are not finite")
         cam_s4 = torch.from_numpy(cam.cam_s4).to(device)
-        scores = propagated_scores(cam_s4, edge, tuple(size), beta=args.beta, exp_times=args.exp_times)
+        scores_s4, scores = propagated_scores(cam_s4, edge, tuple(size), beta=args.beta, exp_times=args.exp_times)
         winners = strongest(scores, args.sem_seg_bg_thres).astype(np.uint8)
-        yield Propagated(image_id, winners, cam.keys, edge.cpu().numpy())
+        kept = scores_s4 if args.save_scores else None
+        yield Propagated(image_id, winners, cam.keys, edge.cpu().numpy(), kept, remarks)
 
 
 @torch.inference_mode()
 def propagated_scores(
     cam_s4: torch.Tensor, edge: torch.Tensor, size: tuple[int, int], *, beta: float, exp_times: int
-) -> np.ndarray:
-    """Class scores after the walk, at the size of the image.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class scores after the walk.
 
     cam_s4    (K, h, w) float32
     edge      (h, w) float32 in [0, 1]
     size      (H, W)
-    Returns   (K, H, W) float32; the largest of them all is 1.
+    Returns   at stride 4 (K, h, w) and at the size of the image (K, H, W), float32; the largest of the latter is 1.
     """
     if len(cam_s4) == 0:
-        return np.zeros((0, *size), np.float32)
+        return np.zeros((0, *edge.shape), np.float32), np.zeros((0, *size), np.float32)
     walked = random_walk(cam_s4, edge, beta=beta, exp_times=exp_times)
-    full = F.interpolate(walked[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
-    full = full[:, : size[0], : size[1]]
+    full = at_full_size(walked, size)
     # a CAM that is zero everywhere stays so, and its mask background
-    return (full / full.max().clamp_min(torch.finfo(full.dtype).tiny)).cpu().numpy()
+    largest = full.max().clamp_min(torch.finfo(full.dtype).tiny)
+    return (walked / largest).cpu().numpy(), (full / largest).cpu().numpy()
 
 
-def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> None:
-    """Run the CRF on one image's winners and write its three files."""
+class Saved(NamedTuple):
+    """What is to be said of an image whose files are written: of its CAM file, and how large its scores are."""
+
+    remarks: Sequence[str]
+    score_bytes: int
+
+
+def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> Saved:
+    """Run the CRF on one image's winners and write its files."""
     mask_path, crf_path, edge_path = mask_paths(args, item.image_id)
     numbers = class_numbers(item.keys)
     image = read_image(data.root.image(item.image_id))
@@ -134,3 +174,8 @@ def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> None:
     write_mask(mask_path, numbers[item.winners])
     write_mask(crf_path, numbers[refined])
     write_grey(edge_path, (item.edge * 255).astype(np.uint8))
+    score_bytes = 0
+    if item.scores_s4 is not None:
+        path = scores_path(args, item.image_id)
+        score_bytes = write_scores(path, item.keys, item.scores_s4, item.winners.shape)
+    return Saved(item.remarks, score_bytes)

@@ -49,8 +49,8 @@ def test_chain_at_once_and_step_by_step(tiny_voc, tiny_args, tmp_path, capsys):
     ids = read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")
     for image_id in ids:
         check_artifacts(tiny_voc, tmp_path, image_id)
-    # checkpoints; CAM, conf, label, three masks; JSON; manifests of two checkpoints and four folders
-    assert len(at_once) == 2 + len(ids) * 6 + 2 + 6
+    # checkpoints; CAM, conf, label, three masks; two JSON, three CSV; manifests of two checkpoints and four folders
+    assert len(at_once) == 2 + len(ids) * 6 + 5 + 6
 
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.suffix != ".log":

@@ -22,7 +22,7 @@ def test_golden(golden, image, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "JPEGImages" / f"{name}.jpg", format="PNG")
     args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"))
 
-    scores = propagated_scores(
+    _, scores = propagated_scores(
         torch.from_numpy(g[f"cam_{name}"]), torch.from_numpy(edge), pixels.shape[:2], beta=5, exp_times=8
     )
     winners = strongest(scores, 0.21).astype(np.uint8)
@@ -36,7 +36,7 @@ def test_golden(golden, image, tmp_path):
 
 def test_no_class_and_no_evidence_give_background():
     size, edge = (9, 14), torch.zeros(3, 4)
-    nothing = propagated_scores(torch.zeros(0, 3, 4), edge, size, beta=5, exp_times=8)
-    blank = propagated_scores(torch.zeros(2, 3, 4), edge, size, beta=5, exp_times=8)
+    _, nothing = propagated_scores(torch.zeros(0, 3, 4), edge, size, beta=5, exp_times=8)
+    _, blank = propagated_scores(torch.zeros(2, 3, 4), edge, size, beta=5, exp_times=8)
     assert nothing.shape == (0, *size) and np.isfinite(blank).all()
     assert not strongest(nothing, 0.21).any() and not strongest(blank, 0.21).any()
