@@ -4,9 +4,10 @@ import torch
 
 from misc.config import Config
 from misc.image_io import read_label_map
+from misc.score_file import read_scores, write_scores
 from step.common import DataSet
 from step.make_sem_seg import Propagated, mask_paths, propagated_scores, refine_and_save
-from step.masks import strongest
+from step.masks import classes_of, strongest
 
 
 @pytest.mark.parametrize("image", range(6))
@@ -22,7 +23,7 @@ def test_golden(golden, image, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "JPEGImages" / f"{name}.jpg", format="PNG")
     args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"))
 
-    _, scores = propagated_scores(
+    scores_s4, scores = propagated_scores(
         torch.from_numpy(g[f"cam_{name}"]), torch.from_numpy(edge), pixels.shape[:2], beta=5, exp_times=8
     )
     winners = strongest(scores, 0.21).astype(np.uint8)
@@ -32,11 +33,14 @@ def test_golden(golden, image, tmp_path):
     assert (mask == g[f"sem_seg_{name}"]).mean() >= 0.999
     assert (refined == g[f"sem_seg_crf_{name}"]).mean() >= 0.999
     np.testing.assert_array_equal(boundary, g[f"edge_png_{name}"])
+    write_scores(tmp_path / "scores.npz", keys, scores_s4, pixels.shape[:2])
+    saved_keys, saved = read_scores(tmp_path / "scores.npz", size=pixels.shape[:2], n_classes=20)
+    assert (classes_of(saved, saved_keys, 0.21) == g[f"sem_seg_{name}"]).mean() >= 0.999
 
 
 def test_no_class_and_no_evidence_give_background():
     size, edge = (9, 14), torch.zeros(3, 4)
-    _, nothing = propagated_scores(torch.zeros(0, 3, 4), edge, size, beta=5, exp_times=8)
+    nothing_s4, nothing = propagated_scores(torch.zeros(0, 3, 4), edge, size, beta=5, exp_times=8)
     _, blank = propagated_scores(torch.zeros(2, 3, 4), edge, size, beta=5, exp_times=8)
-    assert nothing.shape == (0, *size) and np.isfinite(blank).all()
+    assert nothing_s4.shape == (0, 3, 4) and nothing.shape == (0, *size) and np.isfinite(blank).all()
     assert not strongest(nothing, 0.21).any() and not strongest(blank, 0.21).any()
