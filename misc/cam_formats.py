@@ -51,7 +51,7 @@ class _Stored(NamedTuple):
     family    an entry of KEYED, or NUMBERED
     full      a map for each number
     strided   the same at stride 4, where the file has them
-    padded    the keys began with a background that has no map: it is left out of the numbers already
+    padded    the keys began with a background without a map, which is left out of the numbers
     """
 
     family: str
@@ -155,30 +155,38 @@ def _stored(entries: Entries, cam_format: str, n_classes: int) -> _Stored:
     if not fitting:
         looks = " or ".join(name for family in families for name in SETTINGS[family])
         raise ValueError(f"it is not {cam_format}, as --cam_format says: it looks like {looks}")
-    return _numbered(entries, n_classes) if fitting[0] == NUMBERED else _keyed(entries, fitting[0])
+    stored = _numbered(entries, n_classes) if fitting[0] == NUMBERED else _keyed(entries, fitting[0], n_classes)
+    if len(set(stored.numbers)) < len(stored.numbers):
+        raise ValueError("a class occurs twice in its keys")
+    return stored
 
 
 def _numbered(entries: Entries, n_classes: int) -> _Stored:
     numbers = [name for name in entries.names if isinstance(name, int)]
-    if len(numbers) > n_classes + 1:
-        raise ValueError(f"it has {len(numbers)} maps, but there are {n_classes} classes")
+    _check_count(len(numbers), n_classes)
     return _Stored(NUMBERED, numbers, [entries[number] for number in numbers])
 
 
-def _keyed(entries: Entries, maps: str) -> _Stored:
-    keys, full = entries["keys"], list(np.atleast_1d(entries[maps]))
-    strided = list(np.atleast_1d(entries["cam"])) if maps == "high_res" and "cam" in entries.names else None
+def _keyed(entries: Entries, maps: str, n_classes: int) -> _Stored:
+    keys, full = entries["keys"], entries[maps]
+    strided = entries["cam"] if maps == "high_res" and "cam" in entries.names else None
     if keys.ndim != 1 or (len(keys) and keys.dtype.kind not in "iu"):
         raise ValueError("keys should be a row of integers")
+    _check_count(len(keys), n_classes)
+    if any(array.ndim != 3 for array in (full, strided) if array is not None):
+        raise ValueError(f"{maps} and cam should have 3 dimensions, a map a key")
     numbers = [int(key) for key in keys]
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("a class occurs twice in its keys")
     padded = maps == "attn_highres" and numbers[:1] == [0] and len(full) == len(numbers) - 1
     numbers = numbers[padded:]
-    if any(len(channels) != len(numbers) for channels in (full, strided) if channels is not None):
+    if any(len(array) != len(numbers) for array in (full, strided) if array is not None):
         counts = f"{len(full)} full" + (f" and {len(strided)} strided" if strided is not None else "")
         raise ValueError(f"{len(numbers)} keys, but {counts} maps")
-    return _Stored(maps, numbers, full, strided, padded)
+    return _Stored(maps, numbers, list(full), None if strided is None else list(strided), padded)
+
+
+def _check_count(n_maps: int, n_classes: int) -> None:
+    if n_maps > n_classes + 1:
+        raise ValueError(f"it has {n_maps} maps, but there are {n_classes} classes")
 
 
 def _from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str) -> bool:
