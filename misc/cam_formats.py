@@ -84,6 +84,7 @@ def read_any_cam(
     shown = {int(label) for label in labels}
     try:
         stored = _stored(entries, cam_format, n_classes)
+        _check_size(stored, size)  # first: a file of another image mostly shows other classes as well
         from_one = _from_one(stored, shown, n_classes, cam_format)
         channels = {n - from_one: i for i, n in enumerate(stored.numbers) if n or not from_one}  # of each class
         if not set(channels) <= set(range(n_classes)):
@@ -189,6 +190,14 @@ def _check_count(n_maps: int, n_classes: int) -> None:
         raise ValueError(f"it has {n_maps} maps, but there are {n_classes} classes")
 
 
+def _check_size(stored: _Stored, size: tuple[int, int]) -> None:
+    grid = stride4(size[0]), stride4(size[1])
+    for maps, shape in (stored.full, size), (stored.strided or [], grid):
+        for one in maps:
+            if one.shape != shape:
+                raise ValueError(f"made for another image size: a map is {one.shape}, expected {shape}")
+
+
 def _from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str) -> bool:
     """Whether the numbers of the file count classes from 1, 0 being background."""
     if stored.family == "high_res" or stored.padded:
@@ -217,11 +226,8 @@ def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> CA
 def _stacked(maps: list[np.ndarray], channels: dict[int, int], shape: tuple[int, int]) -> np.ndarray:
     stacked = np.zeros((len(channels), *shape), np.float32)
     for place, (key, channel) in enumerate(channels.items()):
-        one = maps[channel]
-        if one.shape != shape:
-            raise ValueError(f"made for another image size: a map of class {key} is {one.shape}, expected {shape}")
-        if one.dtype.kind != "f":
-            raise ValueError(f"the map of class {key} should be floating-point, it is {one.dtype}")
+        if maps[channel].dtype.kind != "f":
+            raise ValueError(f"the map of class {key} should be floating-point, it is {maps[channel].dtype}")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused
-            stacked[place] = one
+            stacked[place] = maps[channel]
     return stacked

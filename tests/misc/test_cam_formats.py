@@ -289,9 +289,10 @@ def test_a_file_of_two_families(tmp_path):
         ({(1, 2): BACKGROUND}, "no CAM file of a known format"),
         ({np.float64(3): BACKGROUND}, "no CAM file of a known format"),
         (dict.fromkeys(range(22), BACKGROUND), "22 maps"),
-        ({3: BACKGROUND.T}, r"another image size: a map of class 3 is \(9, 6\), expected \(6, 9\)"),
+        ({3: BACKGROUND.T}, r"another image size: a map is \(9, 6\), expected \(6, 9\)"),
         ({3: BACKGROUND[None]}, r"\(1, 6, 9\)"),
         ({3: np.array(0.5)}, r"is \(\)"),
+        ({9: BACKGROUND.T}, "another image size"),  # said before that no class 9 is shown
         ({3: "text"}, "cannot be read"),
         ({3: [0.1, 0.2]}, "cannot be read"),
         ({3: None}, "cannot be read"),
