@@ -19,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from misc.cam_file import CAM, read_cam, write_cam
+from misc.cam_formats import read_any_cam
 from misc.checkpoint import read_state
 from misc.config import read_config
 from misc.errors import InputError
@@ -27,6 +28,7 @@ from misc.image_io import read_image, read_label_map, read_saliency
 from misc.manifest import Manifest, Origin
 from misc.optim import PolySGD
 from misc.progress import Progress
+from misc.score_file import read_scores, write_scores
 from tests.conftest import GOLDEN, PROJECT
 from voc12.image_labels import ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, read_list
@@ -85,6 +87,19 @@ def cams(folder: Path) -> list[bytes]:
     return [ours, npy(content, 2), npy(content, 5), npy(Evil(), 2), npy({"keys": Evil()}, 4)]
 
 
+def cams_of_others(folder: Path) -> list[bytes]:
+    one = np.random.default_rng(0).random((6, 9), np.float32)
+    crf = {0: one, np.int64(2): one, 4: torch.from_numpy(one)}
+    clip_es = {"keys": np.array([3, 1]), "attn_highres": np.stack([one, one]).astype(np.float16), "more": [1]}
+    evil = npy({Evil(): one}, 4), npy({1: Evil()}, 4)
+    return [npy({1: one, 3: one.astype(np.float64)}, 4), npy(crf, 2), npy(crf, 4), npy(clip_es, 3), *evil]
+
+
+def scores(folder: Path) -> list[bytes]:
+    maps = np.random.default_rng(0).random((2, 2, 3), np.float32)
+    return [saved(lambda path: write_scores(path, np.array([1, 3]), maps, (6, 9)), folder)]
+
+
 def checkpoints(folder: Path) -> list[bytes]:
     state = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.zeros(2)}
     old = io.BytesIO()
@@ -140,6 +155,10 @@ ORIGIN = Origin({"fit": {"settings": {"rate": 0.1, "sides": [1, 2]}, "inputs": {
 READERS = {
     "cam": Reader(lambda p: read_cam(p, size=(6, 9), n_classes=20), "a.npy", cams),
     "published cam": Reader(read_cam, "a.npy", lambda folder: [(GOLDEN / "upstream_cam_file.npy").read_bytes()]),
+    "cam of another method": Reader(
+        lambda p: read_any_cam(p, size=(6, 9), labels=np.array([1, 3]), n_classes=20), "a.npy", cams_of_others
+    ),
+    "scores": Reader(lambda p: read_scores(p, size=(6, 9), n_classes=20), "a_scores.npz", scores),
     "checkpoint": Reader(read_state, "a.pth", checkpoints),
     "safetensors": Reader(read_state, "a.safetensors", safetensors_file),
     "image": Reader(read_image, "a.jpg", images),
