@@ -165,8 +165,7 @@ def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
 def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
     remedy = "make_cam makes them for train_aug_list and infer_list; or point --cam_out_dir at your CAMs"
     preflight.reads("CAMs", [cam_path(args, i) for i in ids], probe=cam_fault, remedy=remedy)
-    data = DataSet(args)
-    preflight.labels(ids, lambda image_id: data.labels[image_id])
+    check_labels(DataSet(args), ids, preflight)
 
 
 def check_evaluation(args: Config, preflight: Preflight) -> tuple[list[str], list[str]]:
