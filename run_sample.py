@@ -32,6 +32,7 @@ STEPS = (
     "train_sbe_boundary",
     "make_sem_seg",
     "eval_sem_seg",
+    "report",
 )
 
 log = logging.getLogger("run_sample")

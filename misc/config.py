@@ -59,6 +59,7 @@ class Config:
     train_sbe_boundary_pass: bool = setting(True, "Train the boundary network (also: train_bes_pass).")
     make_sem_seg_pass: bool = setting(True, "Propagate the maps within the boundaries into pseudo masks.")
     eval_sem_seg_pass: bool = setting(True, "Evaluate the pseudo masks.")
+    report_pass: bool = setting(False, "Write a page about all of it: curves, scores, a gallery.")
 
     # how it runs
     method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
@@ -157,6 +158,11 @@ class Config:
     save_scores: bool = setting(
         False, "Keep the masks' scores as ID_scores.npz: eval_sem_seg sweeps thresholds on them."
     )
+
+    # report
+    report_dir: str = setting("result/report", "The page, index.html, and its figures.")
+    report_images: int = setting(60, "Most images in its gallery: the best, the worst, some between.", low=1, high=1000)
+    report_class: str | None = setting(None, "Only images that show this class in its gallery.")
 
     def __post_init__(self) -> None:
         for f in fields(self):
