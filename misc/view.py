@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__.strip())
         return 0
     try:
-        if not arguments or arguments[0].startswith("-"):
+        if not arguments or arguments[0][:1] in ("", "-"):
             raise InputError("which image? python -m misc.view ID [--config FILE.yaml] [any setting]")
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--out", type=Path)

@@ -13,7 +13,7 @@ from misc.errors import InputError
 from misc.evaluation import Scores, confusion_matrix
 from misc.image_io import read_image, read_label_map, read_saliency
 from misc.panels import Panel, boundary_map, cam_overlay, coloured_boundary_label, coloured_mask, grey
-from step.common import DataSet, cam_path
+from step.common import DataSet, boundary_label_path, cam_path
 from step.masks import classes_of
 
 SCORED = ("CAM", "mask", "mask + CRF")  # panels that are predictions, the last one the end of the chain
@@ -33,7 +33,7 @@ def made_paths(image_id: str, args: Config) -> dict[str, Path]:
     masks = Path(args.sem_seg_out_dir)
     return {
         "CAM": cam_path(args, image_id),
-        "boundary label": Path(args.boundary_label_dir) / f"{image_id}.png",
+        "boundary label": boundary_label_path(args, image_id),
         "predicted boundary": masks / f"{image_id}_edge.png",
         "mask": masks / f"{image_id}.png",
         "mask + CRF": masks / f"{image_id}_crf.png",

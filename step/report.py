@@ -1,6 +1,7 @@
 """One page about a run: its training curves, its scores, and a gallery of its images from best to worst."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,10 @@ from misc.charts import (
     training_figure,
 )
 from misc.config import Config
+from misc.distributed import is_first
 from misc.errors import InputError
 from misc.eval_file import Evaluation, read_evaluation
-from misc.files import replacing
+from misc.files import remove, replacing
 from misc.history import history_path, read_history
 from misc.page import Card, Chart, Page, chart, percent, render, thumbnail
 from misc.panels import shrunk
@@ -34,11 +36,9 @@ FIGURES = ("train_cam.png", "train_sbe_boundary.png", "thresholds.png", "iou.png
 log = logging.getLogger(__name__)
 
 
-def histories(args: Config) -> dict[str, Path]:
-    return {
-        "train_cam": history_path(args.cam_weights_name),
-        "train_sbe_boundary": history_path(args.bes_weights_name),
-    }
+def checkpoints(args: Config) -> dict[str, Path]:
+    """By step, the checkpoints whose histories are shown."""
+    return {"train_cam": Path(args.cam_weights_name), "train_sbe_boundary": Path(args.bes_weights_name)}
 
 
 def evaluation_files(args: Config) -> dict[str, Path]:
@@ -53,14 +53,18 @@ def check(args: Config, preflight: Preflight) -> None:
     ids = data.ids(args.infer_list_or_default, preflight)
     preflight.labels(ids, data.labels.__getitem__)
     preflight.attempt(partial(candidates, ids, args, data))
-    for files, read in ((histories(args), read_history), (evaluation_files(args), read_evaluation)):
-        for path in files.values():
-            if path.is_file() and not preflight.promised(path):
-                preflight.mentions(path)
-                preflight.attempt(partial(read, path))
-    made = (path for image_id in ids for path in made_paths(image_id, args).values())
-    material = chain(histories(args).values(), evaluation_files(args).values(), made)
-    if not any(preflight.promised(path) or path.is_file() for path in material):
+    # a training that is to be done writes its history as it goes
+    sources: list[tuple[Path, Path, Callable[[Path], object]]] = [
+        (history_path(checkpoint), checkpoint, read_history) for checkpoint in checkpoints(args).values()
+    ]
+    sources += [(path, path, read_evaluation) for path in evaluation_files(args).values()]
+    for path, product, read in sources:
+        if path.is_file() and not preflight.promised(product):
+            preflight.mentions(path)
+            preflight.attempt(partial(read, path))
+    made = [(path, path) for image_id in ids for path in made_paths(image_id, args).values()]
+    files = chain(((path, product) for path, product, _ in sources), made)
+    if not any(preflight.promised(product) or path.is_file() for path, product in files):
         preflight.problem(
             "report: there is nothing to report on: no training history, no evaluation, nothing that was made of the "
             f"images of {args.infer_list_or_default}: run other steps first, or set their folders as they were then"
@@ -70,6 +74,8 @@ def check(args: Config, preflight: Preflight) -> None:
 
 def run(args: Config) -> None:
     """Write report_dir/index.html and the figures beside it."""
+    if not is_first():
+        return
     data = DataSet(args)
     ids = candidates(data.ids(args.infer_list_or_default), args, data)
     folder = Path(args.report_dir)
@@ -82,7 +88,7 @@ def run(args: Config) -> None:
             gaps.append(f"Scores of {step}: there is no {path}. Run {step}.")
     score_charts, score_gaps = evaluation_charts(evaluations, folder)
     for name in set(FIGURES) - {shown.file for shown in (*charts, *score_charts)}:
-        (folder / name).unlink(missing_ok=True)  # an earlier report's, of what is gone
+        remove(folder / name)  # an earlier report's, of what is gone
     chosen, ranked_by, choice = choose(ids, args, data)
     card = partial(card_of, args=args, data=data)
     page = Page(
@@ -104,7 +110,8 @@ def run(args: Config) -> None:
 def training_charts(args: Config, folder: Path) -> tuple[list[Chart], list[str]]:
     """The curves of both networks, and what is missing of them."""
     charts, gaps = [], []
-    for step, path in histories(args).items():
+    for step, checkpoint in checkpoints(args).items():
+        path = history_path(checkpoint)
         records = read_history(path) if path.is_file() else []
         if not records:
             gaps.append(f"Training curves of {step}: there is no history at {path}. Run {step}.")

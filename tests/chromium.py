@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,14 +67,21 @@ class Chromium:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=path.absolute().as_uri())
-        while self.evaluate("document.readyState + location.protocol") != "completefile:":
-            pass
+        self.wait_for("document.readyState + location.protocol == 'completefile:'")
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression on the page."""
         result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def wait_for(self, condition: str) -> None:
+        """Return when a JavaScript condition holds; AssertionError if it does not come to."""
+        for _ in range(600):
+            if self.evaluate(condition):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"never so: {condition}")
 
     def press(self, *keys: str) -> None:
         """Type keys, as a keyboard does."""

@@ -92,8 +92,44 @@ def tiny_args(tiny_voc, backbone_file, tmp_path) -> Callable[..., list[str]]:
             "bes_weights_name": tmp_path / "sess" / "bes.pth",
             **{name: tmp_path / name for name in ("cam_out_dir", "cam_vis_dir", "boundary_label_dir")},
             "sem_seg_out_dir": tmp_path / "sem_seg",
+            "report_dir": tmp_path / "report",
             **changes,
         }
         return [f"--{name}={value}" for name, value in values.items()]
 
     return arguments
+
+
+@pytest.fixture
+def finished_args(tiny_voc, tiny_args, tmp_path) -> Callable[..., list[str]]:
+    """tiny_args for a chain whose results are there: CAMs of the truth, masks of it with a corner of class 20.
+
+    The corner of the n-th image is 8·n pixels wide and high, so that the first image scores best.
+    """
+    from PIL import Image
+
+    from misc.cam_file import CAM, stride4, write_cam
+    from misc.history import History, history_path
+    from misc.image_io import read_label_map, write_grey, write_mask
+    from voc12.image_set import read_list
+
+    for number, image_id in enumerate(read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")):
+        with Image.open(tiny_voc / "JPEGImages" / f"{image_id}.jpg") as image:
+            height, width = image.height, image.width
+        truth = read_label_map(tiny_voc / "SegmentationClass" / f"{image_id}.png")
+        mask = np.where(truth == 255, 0, truth).astype(np.uint8)
+        keys = np.setdiff1d(truth, [0, 255]).astype(np.int64) - 1
+        cam_full = np.array([truth == key + 1 for key in keys], np.float32)
+        cam_s4 = np.zeros((len(keys), stride4(height), stride4(width)), np.float32)
+        write_cam(tmp_path / "cam_out_dir" / f"{image_id}.npy", CAM(keys, cam_s4, cam_full))
+        write_grey(tmp_path / "boundary_label_dir" / f"{image_id}.png", np.full(truth.shape, 150, np.uint8))
+        write_grey(tmp_path / "sem_seg" / f"{image_id}_edge.png", np.zeros(cam_s4.shape[1:], np.uint8))
+        write_mask(tmp_path / "sem_seg" / f"{image_id}.png", mask)
+        mask[: 8 * number, : 8 * number] = 20
+        write_mask(tmp_path / "sem_seg" / f"{image_id}_crf.png", mask)
+    for name, terms in (("cam", {}), ("bes", {"ground": 0.25, "boundary": 0.5})):
+        with History(history_path(tmp_path / "sess" / f"{name}.pth")) as history:
+            for step in (5, 10):
+                history.add({"step": step, "epoch": 1, "loss": 1 / step, **terms, "lr": [0.1], "images_per_second": 9})
+
+    return tiny_args
