@@ -140,11 +140,11 @@ def iou_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         ]
         values = [100 * by_name[name] for name in names if name in by_name]
         axes.barh(places, values, height, color=COLOURS[index % len(COLOURS)],
-                  label=f"{kind}: mIoU {100 * evaluations[kind].scores.miou:.1f}")  # fmt: skip
+                  label=f"{kind}: {100 * evaluations[kind].scores.miou:.1f}")  # fmt: skip
     axes.set_yticks(range(len(names)), [_drawable(name, f"#{number}") for number, name in enumerate(names)])
     axes.set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper left", ncols=len(shares))
+    figure.legend(loc="outside upper center", ncols=len(shares), title="mIoU, %")
     return figure
 
 

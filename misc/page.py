@@ -120,7 +120,7 @@ def thumbnail(panel: Panel) -> Thumbnail:
         return Thumbnail(panel.name, None, panel.missing, panel.flat, (1, 1))
     image, buffer = Image.fromarray(panel.picture), io.BytesIO()
     if panel.flat:
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer, "PNG")
         uri = _data_uri("image/png", buffer.getvalue())
     else:
         image.save(buffer, "JPEG", quality=JPEG_QUALITY)

@@ -42,7 +42,7 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     from misc.charts import row_figure, save_figure
     from misc.page import percent
     from step.common import DataSet
-    from step.pictures import SCORED, image_iou, made_paths, panels_of
+    from step.pictures import SCORED, image_iou, labelled, made_paths, panels_of
 
     preflight = Preflight()
     preflight.folder("voc12_root", args.voc12_root)
@@ -57,10 +57,11 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
             f"nothing has been made of {image_id} yet: run make_cam on a list that holds it, or set --cam_out_dir, "
             "--boundary_label_dir and --sem_seg_out_dir as they were then"
         )
-    panels = panels_of(image_id, args=args, data=data)
-    iou = {kind: image_iou(image_id, kind, args=args, data=data) for kind in SCORED}
+    (shown,) = labelled(args, [image_id])
+    panels = panels_of(shown, args=args, data=data)
+    iou = {kind: image_iou(shown, kind, args=args, data=data) for kind in SCORED}
     scores = {kind: f"\nIoU {percent(share)} %" for kind, share in iou.items() if share is not None}
-    classes = {int(key) + 1: data.class_names[key] for key in data.labels[image_id]}
+    classes = {int(key) + 1: data.class_names[key] for key in shown.labels}
     path = out or Path(args.report_dir) / "view" / f"{image_id}.png"
     save_figure(row_figure(image_id, panels, [p.name + scores.get(p.name, "\n") for p in panels], classes), path)
     return path

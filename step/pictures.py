@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from misc.cam_file import read_cam
+from misc.cam_file import CAM, read_cam
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation import Scores, confusion_matrix
@@ -17,6 +17,19 @@ from step.common import DataSet, boundary_label_path, cam_path
 from step.masks import classes_of
 
 SCORED = ("CAM", "mask", "mask + CRF")  # panels that are predictions, the last one the end of the chain
+
+
+class Labelled(NamedTuple):
+    """An image and the classes it shows, (K,) int64, for a worker process."""
+
+    image_id: str
+    labels: np.ndarray
+
+
+def labelled(args: Config, ids: list[str]) -> list[Labelled]:
+    """Look up the labels here: a worker would read all of them for every image."""
+    labels = DataSet(args).labels
+    return [Labelled(image_id, labels[image_id]) for image_id in ids]
 
 
 class Source(NamedTuple):
@@ -40,17 +53,23 @@ def made_paths(image_id: str, args: Config) -> dict[str, Path]:
     }
 
 
-def panels_of(image_id: str, *, args: Config, data: DataSet) -> list[Panel]:
+def image_cam(image: Labelled, size: tuple[int, int], *, args: Config, data: DataSet) -> CAM:
+    """The maps of an image of `size`."""
+    return read_cam(cam_path(args, image.image_id), size=size, n_classes=len(data.class_names))
+
+
+def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
     """All panels of an image, in order; without a picture where a file is not there.
 
     Raises    InputError if there is no such image, or a file cannot be read or does not fit the image.
     """
-    image = read_image(data.root.image(image_id))
-    size = image.shape[:2]
+    image_id = image.image_id
+    pixels = read_image(data.root.image(image_id))
+    size = pixels.shape[:2]
     made = made_paths(image_id, args)
 
     def cam(path: Path) -> np.ndarray:
-        return cam_overlay(image, read_cam(path, size=size, n_classes=len(data.class_names)).cam_full)
+        return cam_overlay(pixels, image_cam(image, size, args=args, data=data).cam_full)
 
     def label_map(path: Path, coloured: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         try:
@@ -77,31 +96,30 @@ def panels_of(image_id: str, *, args: Config, data: DataSet) -> list[Panel]:
         "mask": Source(made["mask"], mask, "no mask: run make_sem_seg", flat=True),
         "mask + CRF": Source(made["mask + CRF"], mask, "no mask: run make_sem_seg", flat=True),
     }
-    panels = [Panel("input", image)]
+    panels = [Panel("input", pixels)]
     for name, source in sources.items():
         there = source.path.is_file()
         panels.append(Panel(name, source.draw(source.path) if there else None, source.missing, source.flat))
     return panels
 
 
-def image_iou(image_id: str, kind: str, *, args: Config, data: DataSet) -> float | None:
+def image_iou(image: Labelled, kind: str, *, args: Config, data: DataSet) -> float | None:
     """IoU of one image's prediction, the mean over the labels that occur in it or in the ground truth.
 
     kind      one of SCORED
     Returns   a share in [0, 1], or None if prediction or ground truth is missing or all of it is void.
     """
-    truth_path, path = data.root.truth(image_id), made_paths(image_id, args)[kind]
+    truth_path, path = data.root.truth(image.image_id), made_paths(image.image_id, args)[kind]
     if not (truth_path.is_file() and path.is_file()):
         return None
     truth = read_label_map(truth_path)
-    n_classes = len(data.class_names)
     if kind == "CAM":
-        cam = read_cam(path, size=truth.shape, n_classes=n_classes)
+        cam = image_cam(image, truth.shape, args=args, data=data)
         prediction = classes_of(cam.cam_full, cam.keys, args.cam_eval_thres)
     else:
         prediction = read_label_map(path)
     try:
-        miou = Scores(confusion_matrix(truth, prediction, n_classes + 1)).miou
+        miou = Scores(confusion_matrix(truth, prediction, len(data.class_names) + 1)).miou
     except ValueError as error:
         raise InputError(f"{path} against {truth_path}: {error}") from error
     return None if np.isnan(miou) else miou

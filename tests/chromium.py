@@ -1,11 +1,18 @@
-"""A headless Chromium under remote control, by its debugging pipe: no package needed beside the browser itself."""
+"""A headless Chromium under remote control, by its debugging pipe: no package needed beside the browser itself.
 
+    python -m tests.chromium PAGE.html PICTURE.png [--at ID] [--width 1200] [--height 720] [--dark]
+
+saves what a window of that size shows of a page, from the element ID on.
+"""
+
+import argparse
 import base64
 import contextlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -91,13 +98,9 @@ class Chromium:
             self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Save what is seen, or the whole page, as PNG."""
-        clip = {}
-        if whole:
-            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True}
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **clip)["data"]))
+    def screenshot(self, path: Path) -> None:
+        """Save what is seen as PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def call(self, method: str, **parameters: Any) -> Any:
         """Call a method of the DevTools protocol on the page."""
@@ -135,3 +138,26 @@ class Chromium:
             url = parameters["request"]["url"]
             if not url.startswith(("data:", "file:", "about:")):
                 self.errors.append(f"request to {url}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--at", metavar="ID")
+    parser.add_argument("--width", type=int, default=1200)
+    parser.add_argument("--height", type=int, default=720)
+    parser.add_argument("--dark", action="store_true")
+    args = parser.parse_args()
+    program = find_chromium()
+    if program is None:
+        parser.error("no Chromium is installed")
+    with tempfile.TemporaryDirectory() as profile, Chromium(program, Path(profile)) as browser:
+        browser.open(args.page, width=args.width, height=args.height, dark=args.dark)
+        if args.at:
+            browser.evaluate(f"document.getElementById({args.at!r}).scrollIntoView()")
+        browser.screenshot(args.picture)
+
+
+if __name__ == "__main__":
+    main()

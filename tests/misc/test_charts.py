@@ -98,7 +98,7 @@ def test_bars_of_the_classes_that_occur():
     np.testing.assert_allclose([bar.get_width() for bar in cam], [75, 0])
     tops = [round(bar.get_y() + bar.get_height() / 2) for bar in cam]
     assert tops == [0, 3]  # beside their names
-    assert [text.get_text() for text in figure.legends[0].texts] == ["mask: mIoU 42.2", "CAM: mIoU 37.5"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["mask: 42.2", "CAM: 37.5"]
 
 
 def test_rows_of_the_confusion_matrix_are_shares():

@@ -12,8 +12,9 @@ from misc.config import read_config
 from misc.image_io import read_label_map
 from run_sample import main
 from step.common import DataSet
-from step.pictures import image_iou, panels_of
-from step.report import FIGURES, best_worst_and_between, candidates, choose, evenly
+from step.gallery import best_worst_and_between, choose, evenly
+from step.pictures import image_iou, labelled, panels_of
+from step.report import FIGURES
 from tests.html_page import Element, check_page, read_page
 from tests.test_chain import error_of, only
 from voc12.image_set import read_list
@@ -54,7 +55,7 @@ def test_a_finished_chain(finished_args, tiny_voc, tmp_path, capsys):
         "mask 100.0 %", "mask + CRF 100.0 %",
     ]  # fmt: skip
     assert last.attributes["data-iou"].startswith("1.000000,1.000000,0.")
-    assert "4 of 4 images with ground truth, by the IoU of mask + CRF: all of them" in tree.text
+    assert "4 of 4 images with ground truth, by the IoU of mask + CRF: all." in tree.text
     charts = [figure.all("figcaption")[0].text for figure in tree.all("figure", "chart")]
     shown = {name for name in FIGURES if any(name in chart for chart in charts)}
     assert {path.name for path in folder.iterdir()} == shown | {"index.html"}
@@ -105,7 +106,7 @@ def test_without_ground_truth_the_gallery_has_no_scores(finished_args, tiny_voc,
     assert main([*finished_args(voc12_root=root, report_images=2), *REPORT]) == 0
     tree = page_of(tmp_path / "report")
     assert ids_of(tree) == [all_ids(tiny_voc)[0], all_ids(tiny_voc)[3]]
-    assert "2 of 4 images, spread evenly over the list; no scores: no ground truth." in tree.text
+    assert "2 of 4 images, spread evenly over the list; no ground truth, so no scores." in tree.text
     first = tree.all("article")[0]
     assert first.attributes["data-iou"] == ",," and "no ground truth" in first.all("div", "missing")[0].text
 
@@ -165,8 +166,8 @@ def test_settings_that_cannot_be(change, says, finished_args, capsys):
     [
         ("sess/cam.pth.history.jsonl", "line 1: not a training history"),
         ("cam_out_dir/eval_cam.json", "not an evaluation"),
-        ("cam_out_dir/demo_00000.npy", "cannot be read as a CAM file"),
-        ("sem_seg/demo_00000.png", "cannot be read as an image"),
+        ("cam_out_dir/demo_00000.npy", "not a .npy file"),
+        ("sem_seg/demo_00000.png", "cannot identify image file"),
     ],
 )
 def test_files_that_cannot_be_read(file, says, finished_args, tmp_path, capsys):
@@ -195,16 +196,16 @@ def test_the_score_of_an_image_is_the_mean_over_the_labels_that_occur(finished_a
     for label in set(truth[known].tolist()) | set(mask[known].tolist()):
         one, other = (truth == label) & known, (mask == label) & known
         iou.append((one & other).sum() / (one | other).sum())
-    assert image_iou("demo_00003", "mask + CRF", args=args, data=data) == pytest.approx(np.mean(iou))
-    assert image_iou("demo_00003", "CAM", args=args, data=data) == 1.0
-    Image.fromarray(np.full(truth.shape, 255, np.uint8)).save(tmp_path / "void.png")
+    (image,) = labelled(args, ["demo_00003"])
+    assert image_iou(image, "mask + CRF", args=args, data=data) == pytest.approx(np.mean(iou))
+    assert image_iou(image, "CAM", args=args, data=data) == 1.0
     (tmp_path / "sem_seg" / "demo_00003.png").unlink()
-    assert image_iou("demo_00003", "mask", args=args, data=data) is None
+    assert image_iou(image, "mask", args=args, data=data) is None
 
 
 def test_panels_in_order_and_of_the_image_s_size(finished_args, tiny_voc):
     args = read_config(finished_args())
-    panels = panels_of("demo_00002", args=args, data=DataSet(args))
+    panels = panels_of(*labelled(args, ["demo_00002"]), args=args, data=DataSet(args))
     with Image.open(tiny_voc / "JPEGImages" / "demo_00002.jpg") as image:
         size = (image.height, image.width, 3)
         np.testing.assert_array_equal(panels[0].picture, np.array(image.convert("RGB")))
@@ -218,17 +219,26 @@ def test_ranking_falls_back_to_what_is_there(finished_args, tiny_voc, tmp_path):
     data, ids = DataSet(args), all_ids(tiny_voc)
     for path in (tmp_path / "sem_seg").glob("*_crf.png"):
         path.unlink()
-    chosen, kind, words = choose(ids, args, data)
-    assert (chosen, kind) == ([ids[0], ids[1], ids[3]], "mask")  # all equal: by ID
-    assert "3 of 4 images" in words and "a third the best, a third the worst, the rest between" in words
+    gallery = choose(labelled(args, ids), args, data)
+    assert [image.image_id for image in gallery.shown] == [ids[0], ids[1], ids[3]]  # all equal: by ID
+    assert gallery.ranked_by == "mask" and gallery.words.startswith("3 of 4 images")
+    assert "a third are the best, a third the worst, the rest between" in gallery.words
     for path in (tmp_path / "sem_seg").glob("*.png"):
         path.unlink()
-    assert choose(ids, args, data)[1] == "CAM"
+    assert choose(labelled(args, ids), args, data).ranked_by == "CAM"
 
 
-def test_candidates(finished_args, tiny_voc):
-    args = read_config(finished_args())
-    assert candidates(all_ids(tiny_voc), args, DataSet(args)) == all_ids(tiny_voc)
+def test_what_is_void_has_no_score(finished_args, tiny_voc, tmp_path):
+    import shutil
+
+    root = shutil.copytree(tiny_voc, tmp_path / "voc")
+    with Image.open(root / "SegmentationClass" / "demo_00000.png") as truth:
+        Image.new("L", truth.size, 255).save(root / "SegmentationClass" / "demo_00000.png")
+    args = read_config(finished_args(voc12_root=root))
+    data = DataSet(args)
+    images = labelled(args, all_ids(tiny_voc))
+    assert image_iou(images[0], "mask", args=args, data=data) is None
+    assert [image.image_id for image in choose(images, args, data).shown] == all_ids(tiny_voc)[1:]
 
 
 @given(st.integers(0, 200), st.integers(1, 100))
