@@ -1,9 +1,8 @@
-"""Draw the README's picture: some demo images from input to mask.
+"""Draw the README's picture: some demo images from input to mask, as in the report.
 
-    python -m benchmarks.demo_picture --demo result/demo --out docs/demo.png
+    python -m benchmarks.demo_picture --config configs/demo.yaml --out docs/demo.png
 
-Columns: input, saliency, CAM (strongest class), boundary label, predicted boundary, mask, mask + CRF,
-ground truth. Boundary labels: black background, dark grey object, light grey undecided, white boundaries.
+Columns: input, saliency, CAM, boundary label, predicted boundary, mask, mask + CRF, ground truth.
 """
 
 import argparse
@@ -12,40 +11,33 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from misc.boundary_labels import BoundaryLabel
-from misc.cam_file import read_cam
-from misc.image_io import read_label_map
+from misc.config import Config, read_config
+from misc.image_io import rescale
+from step.common import DataSet
+from step.pictures import Labelled, labelled, panels_of
 
 TILE = 128
-SHADES = {BoundaryLabel.BACKGROUND: 0, BoundaryLabel.FOREGROUND: 70, BoundaryLabel.IGNORE: 150}
+COLUMNS = ("input", "saliency", "CAM", "boundary label", "predicted boundary", "mask", "mask + CRF", "ground truth")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--demo", type=Path, default=Path("result/demo"))
+    parser.add_argument("--config", default="configs/demo.yaml")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.png"))
     parser.add_argument("--ids", nargs="+", default=["demo_00000", "demo_00002", "demo_00003", "demo_00011"])
-    args = parser.parse_args()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.vstack([row(args.demo, image_id) for image_id in args.ids])).save(args.out, optimize=True)
+    parsed = parser.parse_args()
+    args = read_config(["--config", parsed.config])
+    parsed.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row(image, args) for image in labelled(args, parsed.ids)]
+    Image.fromarray(np.vstack(rows)).save(parsed.out, optimize=True)
 
 
-def row(demo: Path, image_id: str) -> np.ndarray:
-    """(TILE, 8·TILE, 3) uint8: everything the chain made of one image."""
-    cam = read_cam(demo / "cam" / f"{image_id}.npy").cam_full.max(axis=0)
-    label = read_label_map(demo / "boundary_label" / f"{image_id}.png")
-    shaded = np.full(label.shape, 255, np.uint8)
-    for value, shade in SHADES.items():
-        shaded[label == value] = shade
-    pictures = [
-        Image.open(demo / "voc" / "JPEGImages" / f"{image_id}.jpg"),
-        Image.open(demo / "voc" / "Sal" / f"{image_id}.png"),
-        Image.fromarray((cam * 255).astype(np.uint8)),
-        Image.fromarray(shaded),
-        *(Image.open(demo / "sem_seg" / f"{image_id}{ending}.png") for ending in ("_edge", "", "_crf")),
-        Image.open(demo / "voc" / "SegmentationClass" / f"{image_id}.png"),
-    ]
-    return np.hstack([np.array(p.convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST)) for p in pictures])
+def row(image: Labelled, args: Config) -> np.ndarray:
+    """(TILE, 8·TILE, 3) uint8: everything the chain made of one image; black where there is nothing."""
+    nothing = np.zeros((1, 1, 3), np.uint8)
+    panels = panels_of(image, args=args, data=DataSet(args))
+    pictures = {panel.name: nothing if panel.picture is None else panel.picture for panel in panels}
+    return np.hstack([rescale(pictures[name], (TILE, TILE), Image.Resampling.NEAREST) for name in COLUMNS])
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def run_demo(folder: Path, seed: int, method: str, more: list[str]) -> None:
         "cam_vis_dir": folder / method / "cam_vis",
         "boundary_label_dir": folder / method / "boundary_label",
         "sem_seg_out_dir": folder / method / "sem_seg",
+        "report_dir": folder / method / "report",
     }
     command = [sys.executable, "run_sample.py", "--config", "configs/demo.yaml", f"--seed={seed}", f"--method={method}"]
     command += ["--overwrite", *(f"--{name}={path}" for name, path in places.items()), *more]
