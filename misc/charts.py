@@ -10,6 +10,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from misc.eval_file import Evaluation
 from misc.files import replacing
@@ -69,6 +70,7 @@ def training_figure(records: list[Record]) -> Figure:
     loss.set_ylabel("loss")
     rate.set_ylabel("learning rate")
     speed.set(xlabel="step", ylabel="images/s")
+    speed.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
     for axes in (loss, rate):
         if len(axes.lines) > 1:
@@ -132,15 +134,15 @@ def iou_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     shares = {kind: found.iou_by_name for kind, found in evaluations.items()}
     names = list(dict.fromkeys(name for by_name in shares.values() for name in by_name))
     height = 0.8 / len(shares)
-    figure = Figure((5, 0.9 + (0.14 * len(shares) + 0.08) * len(names)), layout="constrained")
+    figure = Figure((5, 0.9 + (0.15 * len(shares) + 0.08) * len(names)), layout="constrained")
     axes = figure.subplots()
     for index, (kind, by_name) in enumerate(shares.items()):
-        places = [
-            place + (index - (len(shares) - 1) / 2) * height for place, name in enumerate(names) if name in by_name
-        ]
+        offset = (index - (len(shares) - 1) / 2) * height
+        places = [place + offset for place, name in enumerate(names) if name in by_name]
         values = [100 * by_name[name] for name in names if name in by_name]
-        axes.barh(places, values, height, color=COLOURS[index % len(COLOURS)],
-                  label=f"{kind}: {100 * evaluations[kind].scores.miou:.1f}")  # fmt: skip
+        label = f"{kind}: {100 * evaluations[kind].scores.miou:.1f}"
+        bars = axes.barh(places, values, height, color=COLOURS[index % len(COLOURS)], label=label)
+        axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
     axes.set_yticks(range(len(names)), [_drawable(name, f"#{number}") for number, name in enumerate(names)])
     axes.set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
