@@ -122,15 +122,16 @@ def test_one_class_only(finished_args, tiny_voc, tmp_path):
 
 
 def test_markup_in_names_stays_text(finished_args, tiny_voc, tmp_path):
-    names = [f"<i>{name}</i> & ü人" for name in DataSet(read_config(finished_args())).class_names]
+    data, ids = DataSet(read_config(finished_args())), all_ids(tiny_voc)
+    names = [f"<i>{name}</i> & ü人" for name in data.class_names]
     (tmp_path / "names.txt").write_text("\n".join(names), encoding="utf-8")
-    labels = [f"{image_id} 0 3" for image_id in all_ids(tiny_voc)]
-    (tmp_path / "labels.txt").write_text("\n".join(labels))
+    (tmp_path / "labels.txt").write_text("\n".join(f"{i} {' '.join(map(str, data.labels[i]))}" for i in ids))
     own = {"class_names": tmp_path / "names.txt", "cls_labels": tmp_path / "labels.txt"}
     assert main([*finished_args(**own), *only("eval_cam"), "--report_pass"]) == 0
     tree = page_of(tmp_path / "report")
     assert not tree.all("i")
-    assert [item.text for item in tree.all("article")[0].all("ul", "classes")[0].all("li")] == [names[0], names[3]]
+    shown = [item.text for item in tree.all("article")[0].all("ul", "classes")[0].all("li")]
+    assert shown == [names[key] for key in data.labels[ids[0]]]
 
 
 # --- what is refused
