@@ -11,7 +11,6 @@ from pathlib import Path
 
 from misc.config import Config, read_config
 from misc.errors import InputError
-from misc.preflight import Preflight
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +40,7 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     # an entry point as run_sample.py is one: it knows the steps, and imports what is heavy only now
     from misc.charts import row_figure, save_figure
     from misc.page import percent
+    from misc.preflight import Preflight
     from step.common import DataSet
     from step.pictures import SCORED, image_iou, labelled, made_paths, panels_of
 
