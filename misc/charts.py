@@ -102,7 +102,7 @@ def _curves(records: list[Record]) -> dict[str, tuple[list[int], list[float]]]:
 
 def _epoch_ends(records: list[Record]) -> list[int]:
     """The last step seen of each epoch but the last."""
-    last = {record["epoch"]: record["step"] for record in records if record.get("epoch") is not None}
+    last = {record["epoch"]: record["step"] for record in records if isinstance(record.get("epoch"), int)}
     return list(last.values())[:-1]
 
 

@@ -43,6 +43,7 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     from misc.preflight import Preflight
     from step.common import DataSet
     from step.pictures import SCORED, image_iou, labelled, made_paths, panels_of
+    from voc12.image_set import near_miss
 
     preflight = Preflight()
     preflight.folder("voc12_root", args.voc12_root)
@@ -50,8 +51,9 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     data = DataSet(args)
     if Path(image_id).name != image_id:
         raise InputError(f"{image_id!r} is not an image ID (a file name without folder and ending)")
-    if not data.root.image(image_id).is_file():
-        raise InputError(f"there is no image {image_id}: expected it at {data.root.image(image_id)}")
+    path = data.root.image(image_id)
+    if not path.is_file():
+        raise InputError(f"there is no image {image_id}: {near_miss(path) or f'expected it at {path}'}")
     if not any(path.is_file() for path in made_paths(image_id, args).values()):
         raise InputError(
             f"nothing has been made of {image_id} yet: run make_cam on a list that holds it, or set --cam_out_dir, "
@@ -62,9 +64,9 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     iou = {kind: image_iou(shown, kind, args=args, data=data) for kind in SCORED}
     scores = {kind: f"\nIoU {percent(share)} %" for kind, share in iou.items() if share is not None}
     classes = {int(key) + 1: data.class_names[key] for key in shown.labels}
-    path = out or Path(args.report_dir) / "view" / f"{image_id}.png"
-    save_figure(row_figure(image_id, panels, [p.name + scores.get(p.name, "\n") for p in panels], classes), path)
-    return path
+    out = out or Path(args.report_dir) / "view" / f"{image_id}.png"
+    save_figure(row_figure(image_id, panels, [p.name + scores.get(p.name, "\n") for p in panels], classes), out)
+    return out
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from misc.config import Config
 from misc.distributed import is_first
 from misc.eval_file import Evaluation, read_evaluation
 from misc.files import remove, replacing
-from misc.history import history_path, read_history
+from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
 from misc.preflight import Preflight, file_fault
@@ -124,7 +124,7 @@ def training_charts(args: Config, folder: Path) -> tuple[list[Chart], list[str]]
         if not records:
             gaps.append(f"Training curves of {step}: there is no history at {path}. Run {step}.")
             continue
-        losses = [record["loss"] for record in records if record.get("loss") is not None]
+        losses = [named["loss"] for named in map(scalars, records) if "loss" in named]
         text = f", from {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
         alt = f"Loss of {step} over {records[-1]['step']} steps{text}; learning rate and images a second below it."
         charts.append(_saved(f"Training: {step}", alt, folder / f"{step}.png", training_figure(records)))

@@ -10,22 +10,29 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PATIENCE = 120  # seconds
 KEYS = {  # the browser wants both: name and Windows code
     "Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
 }  # fmt: skip
 
 
+@cache
 def find_chromium() -> str | None:
-    """Path of an installed Chromium or Chrome."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    """Path of an installed Chromium or Chrome that starts."""
+    for program in filter(None, map(shutil.which, NAMES)):
+        if subprocess.run([program, "--version"], capture_output=True, timeout=60).returncode == 0:
+            return program
+    return None
 
 
 class Chromium:
@@ -66,7 +73,10 @@ class Chromium:
             self._call("Browser.close")
         os.close(self._write)
         os.close(self._read)
-        self._process.wait(timeout=30)
+        try:
+            self._process.wait(timeout=PATIENCE)
+        finally:
+            self._process.kill()
 
     def open(self, path: Path, *, width: int, height: int = 900, dark: bool = False, touch: bool = False) -> None:
         """Show a file in a window of that size."""
@@ -121,6 +131,8 @@ class Chromium:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._read], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"the browser has said nothing for {PATIENCE} s")
             chunk = os.read(self._read, 1 << 20)
             if not chunk:
                 raise ConnectionError("the browser has ended")

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -60,6 +60,18 @@ def test_training_curves_of_little():
     save = [{"step": 1}, {"step": 2, "loss": 0.5}]
     assert lines_of(training_figure(save).axes[0])["loss"] == ([2], [0.5])
     training_figure([{"step": 1}])
+
+
+numbers = st.none() | st.integers(0, 9) | st.floats(-1e6, 1e6)
+records = st.fixed_dictionaries({"step": st.integers(0, 9)}, optional={
+    name: numbers | st.lists(numbers, max_size=2) for name in ("epoch", "loss", "lr", "images_per_second", "other")
+})  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(records, max_size=4))
+def test_whatever_a_history_may_hold_is_drawn(history):
+    training_figure(history)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=30), st.integers(0, 9))

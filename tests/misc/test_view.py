@@ -53,6 +53,7 @@ def test_help_is_quick_and_says_how(capsys):
     ("image_id", "says"),
     [
         ("demo_99999", "there is no image demo_99999: expected it at"),
+        ("demo_00000.jpg", "IDs, that is file names without their ending"),
         ("../demo_00000", "is not an image ID"),
         ("", "which image?"),
         (".", "is not an image ID"),

@@ -168,7 +168,7 @@ def test_settings_that_cannot_be(change, says, finished_args, capsys):
         ("sess/cam.pth.history.jsonl", "line 1: not a training history"),
         ("cam_out_dir/eval_cam.json", "not an evaluation"),
         ("cam_out_dir/demo_00000.npy", "not a .npy file"),
-        ("sem_seg/demo_00000.png", "cannot identify image file"),
+        ("sem_seg/demo_00000.png", "1 of 28 files of the gallery unreadable"),
     ],
 )
 def test_files_that_cannot_be_read(file, says, finished_args, tmp_path, capsys):
