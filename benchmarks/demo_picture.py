@@ -13,8 +13,8 @@ from PIL import Image
 
 from misc.config import Config, read_config
 from misc.image_io import rescale
-from step.common import DataSet
-from step.pictures import Labelled, labelled, panels_of
+from step.common import DataSet, Labelled, labelled
+from step.pictures import panels_of
 
 TILE = 128
 COLUMNS = ("input", "saliency", "CAM", "boundary label", "predicted boundary", "mask", "mask + CRF", "ground truth")

@@ -41,8 +41,8 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     from misc.charts import row_figure, save_figure
     from misc.page import percent
     from misc.preflight import Preflight
-    from step.common import DataSet
-    from step.pictures import SCORED, image_iou, labelled, made_paths, panels_of
+    from step.common import DataSet, labelled
+    from step.pictures import SCORED, image_iou, made_paths, panels_of
     from voc12.image_set import near_miss
 
     preflight = Preflight()

@@ -8,8 +8,8 @@ from misc.errors import InputError
 from misc.page import Card, thumbnail
 from misc.panels import shrunk
 from misc.parallel import parallel_map
-from step.common import DataSet
-from step.pictures import SCORED, Labelled, image_iou, made_paths, panels_of
+from step.common import DataSet, Labelled
+from step.pictures import SCORED, image_iou, made_paths, panels_of
 
 THUMBNAIL = 320  # long side of the pictures, pixels; a page of 60 images is 2 to 10 MB large
 

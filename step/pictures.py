@@ -7,29 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from misc.cam_file import CAM, read_cam
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation import Scores, confusion_matrix
 from misc.image_io import read_image, read_label_map, read_saliency
 from misc.panels import Panel, boundary_map, cam_overlay, coloured_boundary_label, coloured_mask, grey
-from step.common import DataSet, boundary_label_path, cam_path
+from step.common import DataSet, Labelled, boundary_label_path, cam_path, image_cam
 from step.masks import classes_of
 
 SCORED = ("CAM", "mask", "mask + CRF")  # panels that are predictions, the last one the end of the chain
-
-
-class Labelled(NamedTuple):
-    """An image and the classes it shows, (K,) int64, for a worker process."""
-
-    image_id: str
-    labels: np.ndarray
-
-
-def labelled(args: Config, ids: list[str]) -> list[Labelled]:
-    """Look up the labels here: a worker would read all of them for every image."""
-    labels = DataSet(args).labels
-    return [Labelled(image_id, labels[image_id]) for image_id in ids]
 
 
 class Source(NamedTuple):
@@ -53,11 +39,6 @@ def made_paths(image_id: str, args: Config) -> dict[str, Path]:
     }
 
 
-def image_cam(image: Labelled, size: tuple[int, int], *, args: Config, data: DataSet) -> CAM:
-    """The maps of an image of `size`."""
-    return read_cam(cam_path(args, image.image_id), size=size, n_classes=len(data.class_names))
-
-
 def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
     """All panels of an image, in order; without a picture where a file is not there.
 
@@ -69,7 +50,7 @@ def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
     made = made_paths(image_id, args)
 
     def cam(path: Path) -> np.ndarray:
-        return cam_overlay(pixels, image_cam(image, size, args=args, data=data).cam_full)
+        return cam_overlay(pixels, image_cam(args, image, size, len(data.class_names)).cam.cam_full)
 
     def label_map(path: Path, coloured: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         try:
@@ -114,7 +95,7 @@ def image_iou(image: Labelled, kind: str, *, args: Config, data: DataSet) -> flo
         return None
     truth = read_label_map(truth_path)
     if kind == "CAM":
-        cam = image_cam(image, truth.shape, args=args, data=data)
+        cam = image_cam(args, image, truth.shape, len(data.class_names)).cam
         prediction = classes_of(cam.cam_full, cam.keys, args.cam_eval_thres)
     else:
         prediction = read_label_map(path)

@@ -23,9 +23,9 @@ from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
 from misc.preflight import Preflight, file_fault
-from step.common import DataSet, check_images
+from step.common import DataSet, check_images, labelled
 from step.gallery import candidates, card_of, choose
-from step.pictures import labelled, made_paths
+from step.pictures import made_paths
 
 CONFUSIONS = {"CAM": "confusion_cam.png", "mask": "confusion_mask.png", "mask + CRF": "confusion_mask_crf.png"}
 FIGURES = ("train_cam.png", "train_sbe_boundary.png", "thresholds.png", "iou.png", *CONFUSIONS.values())
@@ -142,7 +142,7 @@ def evaluation_charts(evaluations: dict[str, Evaluation], folder: Path) -> tuple
         alt = f"{title}, with the highest value of each curve and the set threshold marked."
         charts.append(_saved(title, alt, folder / "thresholds.png", threshold_figure(evaluations)))
     else:
-        gaps.append("Threshold curves: the evaluations tried no other thresholds.")
+        gaps.append("Threshold curves: eval_cam draws them, eval_sem_seg where make_sem_seg ran with --save_scores.")
     counted = {kind: evaluation for kind, evaluation in evaluations.items() if evaluation.iou_by_name}
     gaps += [f"Figures of {kind}: not a single pixel was counted." for kind in evaluations if kind not in counted]
     if counted:

@@ -1,7 +1,5 @@
 """The report of a tiny chain: what is on the page, what is said to be missing, and what is refused."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +9,9 @@ from PIL import Image
 from misc.config import read_config
 from misc.image_io import read_label_map
 from run_sample import main
-from step.common import DataSet
+from step.common import DataSet, labelled
 from step.gallery import best_worst_and_between, choose, evenly
-from step.pictures import image_iou, labelled, panels_of
+from step.pictures import image_iou, panels_of
 from step.report import FIGURES
 from tests.html_page import Element, check_page, read_page
 from tests.test_chain import error_of, only
@@ -258,11 +256,21 @@ def test_the_rest_is_spread():
     assert evenly(10, 20, 2) == [10, 19]
 
 
-def test_the_evaluations_layout_is_not_guessed(finished_args, tmp_path):
-    """Confusions, curves and all: from the very file that eval_cam writes."""
+def test_threshold_curves_are_those_of_the_evaluations(finished_args, tmp_path):
+    thresholds = tmp_path / "report" / "thresholds.png"
+    assert main([*finished_args(), *only("eval_sem_seg"), "--report_pass"]) == 0  # there are no scores to sweep
+    assert any(gap.startswith("Threshold curves") for gap in gaps_of(page_of(tmp_path / "report")))
+    assert not thresholds.exists()
     assert main([*finished_args(), *only("eval_cam"), "--report_pass"]) == 0
-    content = json.loads((tmp_path / "cam_out_dir" / "eval_cam.json").read_text())
-    gaps = gaps_of(page_of(tmp_path / "report"))
-    swept = "sweep" in content["CAM"]
-    assert swept != any(gap.startswith("Threshold curves") for gap in gaps)
-    assert (tmp_path / "report" / "thresholds.png").exists() == swept
+    assert not gaps_of(page_of(tmp_path / "report")) and thresholds.exists()
+
+
+def test_cams_of_another_method_are_shown_as_well(finished_args, tmp_path):
+    args = read_config(finished_args())
+    (image,), data = labelled(args, ["demo_00003"]), DataSet(args)
+    before = panels_of(image, args=args, data=data)[2]
+    path = tmp_path / "cam_out_dir" / "demo_00003.npy"
+    maps = np.load(path, allow_pickle=True).item()
+    np.save(path, {int(key): cam for key, cam in zip(maps["keys"], maps["high_res"], strict=True)})
+    np.testing.assert_array_equal(panels_of(image, args=args, data=data)[2].picture, before.picture)
+    assert image_iou(image, "CAM", args=args, data=data) == 1.0
