@@ -106,7 +106,7 @@ def test_kills_at_random_moments_of_every_step(undisturbed, tiny_args, tmp_path,
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 1.1 * took[step]))
             ended = run.poll() is not None
-            os.kill(run.pid, rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            run.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
             code, error = run.ends()
             assert code in ((0,) if ended else (-signal.SIGKILL, 143, 130, 0)), error
             kills += code != 0
