@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """SBE from one command: read the settings, check the inputs, run the enabled steps in order."""
 
+import contextlib
 import importlib
 import logging
 import multiprocessing
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         return stopped(f"error: {error}", 2)
     except KeyboardInterrupt:
         return stopped("interrupted", 130)
+    except BrokenPipeError:  # whoever read the progress has gone
+        return stopped("", 141)
     except Exception as error:
         from misc.distributed import lost_another
 
@@ -69,7 +72,8 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def stopped(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr)
     if logging.getLogger().handlers:  # the log has begun; this reaches its file only
         log.error("%s", text)
     return code
@@ -197,10 +201,13 @@ def leave(code: int) -> NoReturn:
 
     Threads of its process group may still be at work, and abort when what they use is gone: seen after all was done.
     """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # said again at exit, with another exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if "LOCAL_RANK" in os.environ:
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -271,6 +271,7 @@ def _spell_out(argument: str) -> str:
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split())).replace("a int", "an int")
+        text = text.replace("Expected a tuple", "Expected a list like [1.0, 0.5]")
         raise InputError(text.replace('Parser key "', 'setting "').replace("typing.", ""))
 
 

@@ -42,5 +42,8 @@ class _BesideBars(logging.Handler):
     """Prints above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads on (| head): the log file does
+            pass

@@ -4,6 +4,7 @@ Each step says, in the order they run, what it reads and what it writes. What an
 write need not be there yet. All problems are reported together.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 from misc.errors import InputError
 from misc.manifest import Product
 from misc.score_file import scores_fault
+
+log = logging.getLogger(__name__)
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 SHOWN = 5  # names of missing files in one problem
@@ -59,6 +62,12 @@ class Preflight:
     def problem(self, text: str) -> None:
         if text not in self.problems:
             self.problems.append(text)
+
+    def notice(self, text: str) -> None:
+        """Something the user should know, said once."""
+        if text not in self._told:
+            self._told.add(text)
+            log.info("%s", text)
 
     def attempt(self, action: Callable[[], object], *, once: str | None = None) -> None:
         """Run a reader whose InputError is to be one of the problems; under the name `once` only once."""

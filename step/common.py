@@ -44,7 +44,8 @@ class DataSet:
         if preflight is not None:
             preflight.mentions(path)
         try:
-            return read_list(path)
+            # what there is to notice is said when everything is looked at, not by every step again
+            return read_list(path, notice=preflight.notice if preflight is not None else lambda text: None)
         except InputError as error:
             if preflight is None:
                 raise

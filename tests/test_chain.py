@@ -240,6 +240,18 @@ def test_a_training_that_diverges_saves_nothing(tiny_args, tmp_path, capsys):
     assert "diverged" in (tmp_path / "log.log").read_text()  # the log says how the run ended
 
 
+def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
+    """As in `run_sample.py … | head`: what is left to say goes to the log file."""
+    command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0, error
+    assert "Traceback" not in error and "BrokenPipe" not in error
+    assert "epoch 1/1" in (tmp_path / "log.log").read_text()
+
+
 def test_no_process_survives_a_terminated_run(tiny_args, tmp_path):
     arguments = [*tiny_args(num_workers=2, cam_num_epoches=50), *only("train_cam")]
     command = [sys.executable, str(PROJECT / "run_sample.py"), *arguments]

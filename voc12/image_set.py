@@ -2,6 +2,7 @@
 
 import logging
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +81,10 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-def read_list(path: str | Path) -> list[str]:
+def read_list(path: str | Path, *, notice: Callable[[str], None] = log.info) -> list[str]:
     """The image IDs of a list, one a line, in order, each once.
 
+    notice    told of duplicate IDs
     Raises    InputError if the list is missing or empty, or an ID is no plain file name.
     """
     lines = read_lines(path)
@@ -93,7 +95,7 @@ def read_list(path: str | Path) -> list[str]:
     if not ids:
         raise InputError(f"{path}: the list is empty")
     if len(ids) < len(lines):
-        log.info("%s: %d duplicate IDs, each used once", path, len(lines) - len(ids))
+        notice(f"{path}: {len(lines) - len(ids)} duplicate IDs, each used once")
     return ids
 
 
