@@ -171,7 +171,7 @@ def check(names: list[str], args: Config) -> Checked:
             preflight.step(name)
             importlib.import_module(f"step.{name}").check(args, preflight)
     preflight.finish()
-    ledger = Ledger(preflight.products, settings=asdict(args), overwrite=args.overwrite)
+    ledger = Ledger(preflight.products, settings=asdict(args), overwrite=args.overwrite, looked_at=preflight.looked_at)
     for problem in ledger.problems:
         preflight.problem(problem)
     preflight.finish()

@@ -45,7 +45,7 @@ class Product(NamedTuple):
     inputs        setting → a checkpoint that all files depend on, of an earlier step or of somebody else's, or a text
     folders       setting → a folder of such files, and ID → the file it reads there
     outputs       ID → its files; None: the images are all made into one file
-    leftovers     files of an unfinished state
+    leftovers     files to be removed when all is made anew: an unfinished state, what was said of earlier files
     """
 
     step: str
@@ -112,11 +112,19 @@ class Ledger:
     """The products of one run: what is there already, what may be kept, what must not be touched.
 
     products   in the order of the steps
+    looked_at  folders that are only read; what they were made with is told if it is not what is set
     settings   all settings of the run, by name
     overwrite  make anew whatever the run is to make
     """
 
-    def __init__(self, products: Sequence[Product], *, settings: dict[str, Any], overwrite: bool) -> None:
+    def __init__(
+        self,
+        products: Sequence[Product],
+        *,
+        settings: dict[str, Any],
+        overwrite: bool,
+        looked_at: Sequence[Path] = (),
+    ) -> None:
         self._products = {product.step: product for product in products}
         self._settings, self._overwrite = settings, overwrite
         self._makers: dict[Path, Manifest | None] = {}  # of the places that steps read
@@ -129,6 +137,8 @@ class Ledger:
             if not overwrite:
                 for place in product.places:
                     self._compare(product, place, differences)
+        for folder in looked_at:
+            self._source(folder, is_folder=True)
         for text, places in differences.items():
             self.problems.append(
                 f"{', '.join(places)}: made from something else ({text}): pass --overwrite to make anew what "

@@ -44,6 +44,7 @@ class Preflight:
         self.problems: list[str] = []
         self.traffic: dict[str, Traffic] = {}
         self.products: list[Product] = []
+        self.looked_at: list[Path] = []  # folders of earlier steps that a step judges, making nothing of them
         self._current = Traffic([], [])
         self._promised: set[Path] = set()
         self._told: set[str] = set()  # what one step has said, the steps after it need not say again
@@ -160,6 +161,10 @@ class Preflight:
             taken[place] = product.step
         self.products.append(product)
         self.writes(product.files())
+
+    def judges(self, folder: Path) -> None:
+        """A folder of an earlier step whose settings are worth a word if they are not the present ones."""
+        self.looked_at.append(folder)
 
     def finish(self) -> None:
         """Raise one InputError with all problems, if there are any."""

@@ -108,6 +108,16 @@ def boundary_label_path(args: Config, image_id: str) -> Path:
     return Path(args.boundary_label_dir) / f"{image_id}.png"
 
 
+def cam_scores_json(args: Config) -> Path:
+    """What eval_cam says of the maps."""
+    return Path(args.cam_out_dir) / "eval_cam.json"
+
+
+def mask_scores_json(args: Config) -> Path:
+    """What eval_sem_seg says of the masks."""
+    return Path(args.sem_seg_out_dir) / "eval_sem_seg.json"
+
+
 def scores_path(args: Config, image_id: str) -> Path:
     """The scores that the mask of an image was made of."""
     return Path(args.sem_seg_out_dir) / f"{image_id}_scores.npz"

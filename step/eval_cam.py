@@ -16,7 +16,7 @@ from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.report import Result, report_paths, write_report
 from misc.sweep import ImageCounts, count_image
-from step.common import DataSet, Labelled, check_cams, check_evaluation, image_cam, labelled, log_cams
+from step.common import DataSet, Labelled, cam_scores_json, check_cams, check_evaluation, image_cam, labelled, log_cams
 from step.masks import classes_of
 from step.sweeps import Sweeps
 from voc12.image_set import merged
@@ -39,11 +39,8 @@ class Counted(NamedTuple):
 def check(args: Config, preflight: Preflight) -> None:
     ids, sweep_ids = check_evaluation(args, preflight)
     check_cams(args, merged(ids, sweep_ids), preflight)
-    preflight.writes(report_paths(json_path(args)))
-
-
-def json_path(args: Config) -> Path:
-    return Path(args.cam_out_dir) / "eval_cam.json"
+    preflight.judges(Path(args.cam_out_dir))
+    preflight.writes(report_paths(cam_scores_json(args)))
 
 
 def run(args: Config) -> dict[str, float]:
@@ -64,7 +61,7 @@ def run(args: Config) -> dict[str, float]:
     scores = Scores(summed_counts(confusion))
     result = Result(scores, args.cam_eval_thres, sweeps.result())
     if is_first():
-        write_report({"CAM": result}, data.class_names, json_path(args))
+        write_report({"CAM": result}, data.class_names, cam_scores_json(args))
     return {"CAM": scores.miou}
 
 

@@ -17,7 +17,7 @@ from misc.preflight import Preflight, image_fault
 from misc.report import Result, report_paths, write_report
 from misc.score_file import read_scores, scores_fault
 from misc.sweep import ImageCounts, count_image
-from step.common import DataSet, check_evaluation, scores_path
+from step.common import DataSet, check_evaluation, mask_scores_json, scores_path
 from step.masks import classes_of
 from step.sweeps import Sweeps
 from voc12.image_set import merged
@@ -60,11 +60,8 @@ def check(args: Config, preflight: Preflight) -> None:
     if sweep_ids or all(preflight.promised(path) or path.is_file() for path in scores):
         remedy = "a sweep needs them, and make_sem_seg writes them for infer_list with --save_scores"
         preflight.reads("scores", scores, probe=scores_fault, remedy=remedy)
-    preflight.writes(report_paths(json_path(args)))
-
-
-def json_path(args: Config) -> Path:
-    return Path(args.sem_seg_out_dir) / "eval_sem_seg.json"
+    preflight.judges(Path(args.sem_seg_out_dir))
+    preflight.writes(report_paths(mask_scores_json(args)))
 
 
 def mask_path(args: Config, image_id: str, ending: str) -> Path:
@@ -97,7 +94,7 @@ def run(args: Config) -> dict[str, float]:
         results["mask"] = results["mask"]._replace(sweep=sweeps.result())
         log_difference(*summed_counts(pixels), threshold=args.sem_seg_bg_thres)
     if is_first():
-        write_report(results, data.class_names, json_path(args))
+        write_report(results, data.class_names, mask_scores_json(args))
     return {kind: score.miou for kind, score in scores.items()}
 
 

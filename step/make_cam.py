@@ -17,8 +17,18 @@ from misc.loading import load_each
 from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
+from misc.report import report_paths
 from net.resnet50_cam import ResNet50CAM
-from step.common import DataSet, cam_path, check_images, check_labels, check_network, chosen, unfinished
+from step.common import (
+    DataSet,
+    cam_path,
+    cam_scores_json,
+    check_images,
+    check_labels,
+    check_network,
+    chosen,
+    unfinished,
+)
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
@@ -44,6 +54,7 @@ def check(args: Config, preflight: Preflight) -> None:
             image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
             inputs={"cam_weights_name": checkpoint},
             outputs=lambda i: [cam_path(args, i)],
+            leftovers=report_paths(cam_scores_json(args)),
         )
     )
 

@@ -22,6 +22,7 @@ from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.random_walk import random_walk
+from misc.report import report_paths
 from misc.score_file import at_full_size, write_scores
 from net.resnet50_sbe import ResNet50SBE
 from step.common import (
@@ -34,6 +35,7 @@ from step.common import (
     image_cam,
     labelled,
     log_cams,
+    mask_scores_json,
     scores_path,
     unfinished,
 )
@@ -82,10 +84,14 @@ def check(args: Config, preflight: Preflight) -> None:
             inputs={"bes_weights_name": checkpoint},
             folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
             outputs=partial(output_paths, args),
-            # scores of other masks would stay beside those that this run makes without any
-            leftovers=[] if args.save_scores else [scores_path(args, image_id) for image_id in ids],
+            leftovers=[*report_paths(mask_scores_json(args)), *stale_scores(args, ids)],
         )
     )
+
+
+def stale_scores(args: Config, ids: list[str]) -> list[Path]:
+    """Scores of earlier masks, which would stay beside those that this run makes without any."""
+    return [] if args.save_scores else [scores_path(args, image_id) for image_id in ids]
 
 
 def mask_paths(args: Config, image_id: str) -> tuple[Path, Path, Path]:

@@ -280,3 +280,16 @@ def test_a_demo_set_is_written_again_over_an_interrupted_one(own_copy, tiny_args
     (own_copy / "ImageSets" / "Segmentation" / ".train.txt.123.tmp").write_text("dem")
     sizes = ["--demo_train_images=4", "--demo_val_images=2", "--demo_side=64", "--make_demo_set_pass"]
     assert main([*tiny_args(voc12_root=own_copy), *sizes, *SWITCHED_OFF]) == 0
+
+
+def test_an_evaluation_goes_with_the_masks_it_is_of(tiny_args, tmp_path, capsys):
+    """Masks made anew are not left beside the scores of their predecessors."""
+    assert main(tiny_args()) == 0
+    scores = tmp_path / "sem_seg" / "eval_sem_seg.json"
+    assert scores.exists()
+    capsys.readouterr()
+    assert main([*tiny_args(sem_seg_bg_thres=0.9), *only("eval_sem_seg")]) == 0
+    assert "sem_seg: made with sem_seg_bg_thres 0.21; now it is 0.9, but make_sem_seg is off" in capsys.readouterr().out
+    assert main([*tiny_args(sem_seg_bg_thres=0.9), *only("make_sem_seg"), "--overwrite"]) == 0
+    assert not scores.exists()
+    assert (tmp_path / "cam_out_dir" / "eval_cam.json").exists()
