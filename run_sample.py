@@ -18,7 +18,7 @@ from misc.config import Config, read_config
 from misc.errors import InputError
 
 if TYPE_CHECKING:
-    from misc.manifest import Ledger
+    from misc.ledger import Ledger
 
 # A step is a module of `step` with check(args, preflight) and run(args), switched by `<name>_pass`.
 DATA = "make_demo_set"  # makes the data set that the checks of the others look at
@@ -48,8 +48,6 @@ def main(argv: list[str] | None = None) -> int:
         return stopped(f"error: {error}", 2)
     except KeyboardInterrupt:
         return stopped("interrupted", 130)
-    except BrokenPipeError:  # whoever read the progress has gone
-        return stopped("", 141)
     except Exception as error:
         from misc.distributed import lost_another
 
@@ -72,7 +70,7 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def stopped(text: str, code: int) -> int:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # nobody reads on, or the disk is full
         print(text, file=sys.stderr)
     if logging.getLogger().handlers:  # the log has begun; this reaches its file only
         log.error("%s", text)
@@ -85,6 +83,9 @@ def run(args: Config) -> None:
     from misc.log import start_log
 
     if launched() > 1:
+        from misc.parallel import end_with_parent
+
+        end_with_parent()
         terminate_at_once()
     start_log(args.log_name)
     names = [name for name in (DATA, *STEPS) if getattr(args, f"{name}_pass")]
@@ -156,8 +157,8 @@ def check(names: list[str], args: Config) -> Checked:
     """Look at all that the steps will need and at what they would write over; InputError with all that is wrong."""
     from misc.device import check_amp, pick_device
     from misc.history import check_tensorboard
-    from misc.manifest import Ledger
-    from misc.preflight import Preflight
+    from misc.ledger import Ledger
+    from misc.preflight import Preflight, file_fault
 
     preflight = Preflight()
     preflight.attempt(partial(pick_device, args.device))
@@ -171,10 +172,18 @@ def check(names: list[str], args: Config) -> Checked:
             preflight.step(name)
             importlib.import_module(f"step.{name}").check(args, preflight)
     preflight.finish()
-    ledger = Ledger(preflight.products, settings=asdict(args), overwrite=args.overwrite, looked_at=preflight.looked_at)
+    ledger = Ledger(
+        preflight.products,
+        settings=asdict(args),
+        overwrite=args.overwrite,
+        judged=preflight.judged,
+        fault=file_fault,
+    )
     for problem in ledger.problems:
         preflight.problem(problem)
     preflight.finish()
+    if args.overwrite:
+        ledger.start_anew()
     return Checked({name: f": {traffic}" for name, traffic in preflight.traffic.items()}, ledger)
 
 
@@ -204,7 +213,7 @@ def leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:  # said again at exit, with another exit code
+        except OSError:  # nobody reads on, or the disk is full: said again at exit, with another exit code
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if "LOCAL_RANK" in os.environ:
         logging.shutdown()
@@ -213,4 +222,7 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    leave(main())
+    try:
+        leave(main())
+    except SystemExit as end:  # of --help; of a process that another one spoke for
+        leave(int(end.code or 0))

@@ -48,7 +48,7 @@ def launched() -> int:
 
 def is_first() -> bool:
     """Whether this is the process that prepares, and writes logs, tables and checkpoints."""
-    return os.environ.get("RANK", "0") == "0"
+    return launched() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def processes() -> int:

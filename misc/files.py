@@ -1,12 +1,16 @@
 """Writing files so that nobody ever reads half of one."""
 
+import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from misc.errors import InputError
+
+ABANDONED_AFTER = 86400  # seconds
 
 
 @contextmanager
@@ -16,7 +20,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The folder is made if need be. A file system that refuses (full, read-only) is an InputError.
     """
     target = Path(path)
-    temporary = target.parent / f".{target.name}.{_host()}.{os.getpid()}.tmp"
+    # short, since a file's name may be as long as the file system allows
+    mark = hashlib.blake2b(os.fsencode(target.name), digest_size=6).hexdigest()
+    temporary = target.parent / f".{mark}.{_host()}.{os.getpid()}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -29,11 +35,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that killed processes of this machine left in a folder."""
-    for path in folder.glob(f".*.{_host()}.*.tmp"):
-        pid = path.name.split(".")[-2]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            with suppress(OSError):  # somebody else was quicker
+    """Remove the temporary files that killed processes left: those of this machine at once, others after a day."""
+    for path in folder.glob(".*.tmp"):
+        *_, host, pid, _ = ("", "", *path.name.split("."))
+        with suppress(OSError):  # somebody else was quicker
+            ours = host == _host() and pid.isdecimal()
+            if not _is_alive(int(pid)) if ours else time.time() - path.stat().st_mtime > ABANDONED_AFTER:
                 path.unlink()
 
 

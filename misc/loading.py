@@ -49,6 +49,11 @@ def _unguarded(loader: DataLoader) -> Iterator[Any]:
                 raise batch
             yield batch
     except RuntimeError as error:
+        if "shared memory" in str(error):  # in a container it is 64 MB unless said otherwise
+            raise InputError(
+                "the loading processes found too little shared memory (/dev/shm): give the container more "
+                "(docker run --shm-size=8g), or say --num_workers 0"
+            ) from error
         if "DataLoader worker (pid" not in str(error):  # an exception of the data set's own
             raise
         raise InputError("a loading process died, perhaps for want of memory: try a smaller --num_workers") from error

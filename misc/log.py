@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -35,15 +37,33 @@ def start_log(name: str) -> None:
 
 def progress_bar(total: int | None, desc: str, *, initial: int = 0) -> tqdm:
     """A bar that counts images; of several processes only the first one shows its own."""
-    return tqdm(total=total, desc=desc, unit="image", initial=initial, disable=not is_first())
+    return tqdm(
+        total=total, desc=desc, unit="image", initial=initial, disable=not is_first(), file=_WhileItWorks(sys.stderr)
+    )
+
+
+class _WhileItWorks:
+    """A stream whose reader may leave (| head) and whose disk may fill up: what is lost is in the log file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _BesideBars(logging.Handler):
     """Prints above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:  # nobody reads on (| head): the log file does
-            pass
+        out = _WhileItWorks(sys.stdout)
+        tqdm.write(self.format(record), file=out)
+        out.flush()

@@ -72,10 +72,15 @@ def _begin_worker() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent() -> None:
+    """From now on, end this process when the one that started it is gone, killed or not."""
+    threading.Thread(target=_wait_for_end_of, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for_end_of(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -6,14 +6,15 @@ write need not be there yet. All problems are reported together.
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from misc.errors import InputError
-from misc.manifest import Product
+from misc.ledger import Judged, Product
 from misc.score_file import scores_fault
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Preflight:
         self.problems: list[str] = []
         self.traffic: dict[str, Traffic] = {}
         self.products: list[Product] = []
-        self.looked_at: list[Path] = []  # folders of earlier steps that a step judges, making nothing of them
+        self.judged: list[Judged] = []
         self._current = Traffic([], [])
         self._promised: set[Path] = set()
         self._told: set[str] = set()  # what one step has said, the steps after it need not say again
@@ -85,7 +86,7 @@ class Preflight:
         """A folder that a setting names must be there."""
         if not path:
             self.problem(f"{setting} is not set: pass --{setting} PATH")
-        elif not Path(path).is_dir():
+        elif not os.path.isdir(path):  # False as well where a name is too long or a folder closed
             self.problem(f"{setting}: there is no folder {path}")
 
     def reads(
@@ -104,7 +105,7 @@ class Preflight:
         paths = list(paths)
         self._current.add(self._current.reads, paths)
         wanted = [path for path in paths if path not in self._promised]
-        missing = [path for path in wanted if str(path) not in self._told and not path.is_file()]
+        missing = [path for path in wanted if str(path) not in self._told and not os.path.isfile(path)]
         self._told.update(map(str, missing))
         if missing:
             advice = remedy(missing[0]) if callable(remedy) else remedy
@@ -113,7 +114,7 @@ class Preflight:
             return
         bad = []
         for path in wanted:
-            if path not in self._probed and path.is_file():
+            if path not in self._probed and os.path.isfile(path):
                 self._probed.add(path)
                 fault = probe(path)
                 if fault:
@@ -142,11 +143,13 @@ class Preflight:
         self._current.add(self._current.writes, paths)
         twice = [path for path in paths if path in self._promised]
         self._report("output files are another step's as well", [str(path) for path in twice], len(paths), "")
-        folders = [path for path in paths if path.is_dir()]
+        shared = [str(path) for path, count in Counter(paths).items() if count > 1]
+        self._report("output files would be those of two images", shared, len(paths), "rename one")
+        folders = [path for path in paths if os.path.isdir(path)]
         self._report("output files are folders", [str(path) for path in folders], len(paths), "")
         self._promised.update(paths)
         for folder in {path.parent for path in paths}:
-            existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+            existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
             if not existing.is_dir() or not _writable(existing):
                 self.problem(f"cannot write into {folder}: {existing} is not a folder that may be written")
 
@@ -162,9 +165,9 @@ class Preflight:
         self.products.append(product)
         self.writes(product.files())
 
-    def judges(self, folder: Path) -> None:
-        """A folder of an earlier step whose settings are worth a word if they are not the present ones."""
-        self.looked_at.append(folder)
+    def judges(self, folder: Path, ids: Sequence[str]) -> None:
+        """A folder of an earlier step whose files of these images a step measures, making nothing of them."""
+        self.judged.append(Judged(folder, ids))
 
     def finish(self) -> None:
         """Raise one InputError with all problems, if there are any."""

@@ -39,7 +39,7 @@ class Counted(NamedTuple):
 def check(args: Config, preflight: Preflight) -> None:
     ids, sweep_ids = check_evaluation(args, preflight)
     check_cams(args, merged(ids, sweep_ids), preflight)
-    preflight.judges(Path(args.cam_out_dir))
+    preflight.judges(Path(args.cam_out_dir), merged(ids, sweep_ids))
     preflight.writes(report_paths(cam_scores_json(args)))
 
 

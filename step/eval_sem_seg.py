@@ -60,7 +60,7 @@ def check(args: Config, preflight: Preflight) -> None:
     if sweep_ids or all(preflight.promised(path) or path.is_file() for path in scores):
         remedy = "a sweep needs them, and make_sem_seg writes them for infer_list with --save_scores"
         preflight.reads("scores", scores, probe=scores_fault, remedy=remedy)
-    preflight.judges(Path(args.sem_seg_out_dir))
+    preflight.judges(Path(args.sem_seg_out_dir), ids)
     preflight.writes(report_paths(mask_scores_json(args)))
 
 

@@ -13,7 +13,7 @@ from misc.config import Config
 from misc.crf import DenseCRF
 from misc.distributed import gathered
 from misc.image_io import read_image, read_saliency, write_grey
-from misc.manifest import Product
+from misc.ledger import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from step.common import (

@@ -13,8 +13,8 @@ from misc.config import Config
 from misc.device import autocast, loaders, pick_device, placed
 from misc.errors import InputError
 from misc.image_io import normalised_pair
+from misc.ledger import Product
 from misc.loading import load_each
-from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.report import report_paths

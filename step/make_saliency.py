@@ -11,8 +11,8 @@ from misc.config import Config
 from misc.device import loaders, pick_device
 from misc.distributed import gathered
 from misc.image_io import read_image, software_of, write_grey
+from misc.ledger import Product
 from misc.loading import load_each
-from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.robust_background import robust_background_saliency

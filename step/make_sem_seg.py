@@ -17,8 +17,8 @@ from misc.device import autocast, pick_device, placed, threads_beside, workers_b
 from misc.distributed import gathered
 from misc.errors import InputError
 from misc.image_io import normalised_pair, read_image, write_grey, write_mask
+from misc.ledger import Product
 from misc.loading import load_each
-from misc.manifest import Product
 from misc.parallel import parallel_map
 from misc.preflight import Preflight
 from misc.random_walk import random_walk

@@ -14,7 +14,7 @@ from torch import nn
 from misc.checkpoint import save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
-from misc.manifest import Product
+from misc.ledger import Product
 from misc.optim import OneCycleAdamW
 from misc.preflight import Preflight
 from misc.progress import unfinished_path

@@ -11,9 +11,9 @@ from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
 from misc.distributed import is_first, share, summed
+from misc.ledger import Product
 from misc.loading import batches_of, load_batches
 from misc.log import progress_bar
-from misc.manifest import Product
 from misc.optim import PolySGD
 from misc.preflight import Preflight
 from misc.progress import unfinished_path

@@ -11,8 +11,8 @@ from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
 from misc.device import loaders, pick_device, placed
 from misc.distributed import is_first
+from misc.ledger import Product
 from misc.losses import boundary_loss
-from misc.manifest import Product
 from misc.optim import PolySGD
 from misc.preflight import Preflight, image_fault
 from misc.progress import unfinished_path

@@ -252,6 +252,13 @@ def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
     assert "epoch 1/1" in (tmp_path / "log.log").read_text()
 
 
+def test_a_terminal_on_a_full_disk_does_not_end_the_run(tiny_args, tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
+        assert subprocess.run(command, stdout=full, stderr=full, timeout=120).returncode == 0
+    assert "epoch 1/1" in (tmp_path / "log.log").read_text()
+
+
 def test_no_process_survives_a_terminated_run(tiny_args, tmp_path):
     arguments = [*tiny_args(num_workers=2, cam_num_epoches=50), *only("train_cam")]
     command = [sys.executable, str(PROJECT / "run_sample.py"), *arguments]

@@ -1,5 +1,6 @@
 """The chain by several processes, as torchrun starts them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -145,6 +146,25 @@ def test_a_process_that_dies_takes_the_others_with_it(signal_number, voc, tiny_a
                 os.kill(pid, 0)
     finally:
         if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def test_no_process_outlives_torchrun(voc, tiny_args, tmp_path):
+    run = torchrun(2, [*arguments_for(tiny_args, voc, tmp_path, cam_num_epoches=500), *only("train_cam")])
+    log = tmp_path / "log.log"
+    try:
+        while run.poll() is None and not (log.exists() and "epoch 1/" in log.read_text()):
+            time.sleep(0.1)
+        ranks = ranks_of(run.pid)
+        run.kill()
+        run.communicate(timeout=60)
+        for _ in range(300):
+            if not any(Path(f"/proc/{pid}").exists() for pid in ranks):
+                return
+            time.sleep(0.1)
+        pytest.fail("processes outlived torchrun")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
 
 

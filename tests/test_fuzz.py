@@ -177,7 +177,7 @@ READERS = {
         text("seed: 3", "cam_scales: [1.0, 0.5]", "amp: true", "infer_list: null", "cam_out_dir: 'a b'"),
     ),
     "manifest": Reader(
-        Manifest.read, "manifest.json", lambda f: [saved(lambda p: Manifest("fit", ORIGIN, "abc").write(p), f)]
+        Manifest.read, "manifest.json", lambda f: [saved(Manifest("fit", ORIGIN, {"a.npy": "abc"}).write, f)]
     ),
     "history": Reader(read_history, "a.jsonl", text('{"step": 1, "loss": 0.5, "lr": [0.1, 1]}', '{"step": 2}', "")),
     "unfinished": Reader(

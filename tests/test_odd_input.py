@@ -49,7 +49,7 @@ class OddSet:
         (self.root / "labels.txt").write_text("\n".join(rows), encoding="utf-8")
         lists = dict.fromkeys(("train_aug_list", "train_list", "val_list"), self.root / "list.txt")
         names = {"class_names": self.root / "classes.txt", "cls_labels": self.root / "labels.txt"}
-        return tiny_args(voc12_root=self.root, **lists | names | changes)
+        return tiny_args(**{"voc12_root": self.root} | lists | names | changes)
 
 
 @pytest.fixture
@@ -105,6 +105,20 @@ def test_a_list_of_a_hundred_thousand_ids(odd, tiny_args, capsys):
     assert "99999 of 100000 images missing: " in error and error.count(".jpg") == 5
 
 
+def test_an_id_too_long_for_a_file_name(odd, tiny_args, capsys):
+    arguments = odd.arguments(tiny_args)
+    (odd.root / "list.txt").write_text("ä" * 130)
+    assert "too long for a file name" in error_of([*arguments, *only("train_cam")], capsys)
+    long = odd.root / ("x" * 300)
+    assert "there is no folder" in error_of(odd.arguments(tiny_args, voc12_root=long), capsys)
+
+
+def test_two_ids_with_the_same_file(odd, tiny_args, capsys):
+    odd.add("plain_crf", (40, 52), [0], odd.saliency((40, 52)))
+    error = error_of([*odd.arguments(tiny_args), *CHAIN], capsys)
+    assert "1 of 6 output files would be those of two images: " in error and "plain_crf.png: rename one" in error
+
+
 @pytest.mark.parametrize("image_id", ["..", ".", "../plain", "sub/plain", "sub\\plain", "a\0b"])
 def test_an_id_does_not_leave_its_folder(image_id, odd, tiny_args, capsys):
     arguments = odd.arguments(tiny_args)
@@ -125,7 +139,7 @@ def cam_content(keys: object, full: np.ndarray) -> bytes:
         (lambda sound: pickle.dumps(Evil()), "not a .npy file"),
         (
             lambda sound: cam_content(torch.tensor([3]), np.ones((1, 40, 52), np.float32)),
-            r"keys [3] are not all classes",
+            r"its maps [3] are not all of classes (0 to 2)",
         ),
         (lambda sound: cam_content(torch.tensor([0]), np.full((1, 40, 52), np.nan, np.float32)), "NaN"),
         (lambda sound: cam_content(torch.tensor([0]), np.ones((1, 41, 52), np.float32)), "another image size"),

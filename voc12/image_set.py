@@ -1,6 +1,7 @@
 """Where a VOC-format data set keeps its files, and the lists of its images."""
 
 import logging
+import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from misc.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
+LONGEST_ID = 240  # bytes; file names have 255, endings like _scores.npz included
 log = logging.getLogger(__name__)
 
 
@@ -23,7 +25,7 @@ class VOCRoot:
     def image(self, image_id: str) -> Path:
         """The image's file; where there is none, the name that VOC gives it."""
         candidates = [self.root / "JPEGImages" / f"{image_id}{ending}" for ending in IMAGE_ENDINGS]
-        return next((path for path in candidates if path.is_file()), candidates[0])
+        return next((path for path in candidates if os.path.isfile(path)), candidates[0])
 
     @property
     def saliency_folder(self) -> Path:
@@ -91,6 +93,10 @@ def read_list(path: str | Path, *, notice: Callable[[str], None] = log.info) -> 
     for image_id in lines:
         if any(part in image_id for part in ("/", "\\", "\0")) or image_id in (".", ".."):
             raise InputError(f"{path}: {image_id!r} is not an image ID (a file name without folder and ending)")
+        if len(image_id.encode()) > LONGEST_ID:
+            raise InputError(
+                f"{path}: the ID {image_id[:40]}… is longer than {LONGEST_ID} bytes, too long for a file name"
+            )
     ids = list(dict.fromkeys(lines))
     if not ids:
         raise InputError(f"{path}: the list is empty")
