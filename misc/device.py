@@ -21,6 +21,8 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
+    elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise InputError(f"device: {name!r} is one device for several processes: say cuda, and each takes its own")
     try:
         device = torch.device(name)
     except RuntimeError as error:
