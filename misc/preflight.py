@@ -156,14 +156,15 @@ class Preflight:
     def makes(self, product: Product) -> None:
         """What a step writes, and from what; a place belongs to one step."""
         taken = {place: other.step for other in self.products for place in other.places}
+        files = product.files()
         for place in product.places:
             if place in taken:
-                self.problem(
-                    f"{place} is named as the place of two outputs ({taken[place]}, {product.step}): each needs its own"
-                )
+                makers = f"{taken[place]}, {product.step}"
+                self.problem(f"{place} is named as the place of two outputs ({makers}): each needs its own")
+                files = list(dict.fromkeys(files))  # that they share names goes without saying
             taken[place] = product.step
         self.products.append(product)
-        self.writes(product.files())
+        self.writes(files)
 
     def judges(self, folder: Path, ids: Sequence[str]) -> None:
         """A folder of an earlier step whose files of these images a step measures, making nothing of them."""
