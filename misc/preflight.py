@@ -125,17 +125,18 @@ class Preflight:
         """Whether an earlier step will have written this file."""
         return path in self._promised
 
-    def labels(self, ids: list[str], read: Callable[[str], object]) -> None:
-        """The image labels a step uses."""
+    def labels(self, ids: list[str], read: Callable[[str], object]) -> bool:
+        """The image labels a step uses; returns whether all can be read."""
         faults: list[str] = []
         for image_id in ids:
             try:
                 read(image_id)
             except InputError as error:
                 faults.append(str(error))
-        faults = [fault for fault in dict.fromkeys(faults) if fault not in self._told]  # a missing file is one fault
-        self._told.update(faults)
-        self._report("image labels unusable", faults, len(ids), "")
+        told = [fault for fault in dict.fromkeys(faults) if fault not in self._told]  # a missing file is one fault
+        self._told.update(told)
+        self._report("image labels unusable", told, len(ids), "")
+        return not faults
 
     def writes(self, paths: Iterable[Path]) -> None:
         """Files a step will have written when the next one starts."""

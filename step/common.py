@@ -156,13 +156,14 @@ def check_images(data: DataSet, ids: list[str], preflight: Preflight) -> None:
     preflight.reads("images", map(data.root.image, ids), probe=image_fault, remedy=near_miss)
 
 
-def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> None:
+def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> bool:
+    """Look at the labels of images; returns whether all can be read."""
     try:
         read = data.labels.__getitem__
     except InputError as error:  # the file itself: told once, not for every image
         preflight.problem(str(error))
-    else:
-        preflight.labels(ids, read)
+        return False
+    return preflight.labels(ids, read)
 
 
 def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:

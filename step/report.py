@@ -23,7 +23,7 @@ from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
 from misc.preflight import Preflight, file_fault
-from step.common import DataSet, check_images, labelled
+from step.common import DataSet, check_images, check_labels, labelled
 from step.gallery import candidates, card_of, choose
 from step.pictures import made_paths
 
@@ -49,8 +49,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     ids = data.ids(args.infer_list_or_default, preflight)
     check_images(data, ids, preflight)
-    preflight.labels(ids, data.labels.__getitem__)
-    if args.report_class is not None:
+    if check_labels(data, ids, preflight) and ids and args.report_class is not None:
         preflight.attempt(lambda: candidates(labelled(args, ids), args, data))
     made = [path for image_id in ids for path in made_paths(image_id, args).values()]
     given = [path for image_id in ids for path in (data.root.truth(image_id), data.root.saliency(image_id))]

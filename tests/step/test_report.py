@@ -1,5 +1,7 @@
 """The report of a tiny chain: what is on the page, what is said to be missing, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +34,12 @@ def gaps_of(tree: Element) -> list[str]:
 
 def ids_of(tree: Element) -> list[str]:
     return [card.attributes["data-id"] for card in tree.all("article")]
+
+
+def problems_of(arguments: list[str], capsys) -> list[str]:
+    """What is said of a command line that is refused for several reasons, one by one."""
+    assert main(arguments) == 2
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("  - ")]
 
 
 def all_ids(root) -> list[str]:
@@ -98,8 +106,6 @@ def test_a_history_alone_makes_a_report_with_an_empty_gallery(finished_args, tmp
 
 
 def test_without_ground_truth_the_gallery_has_no_scores(finished_args, tiny_voc, tmp_path):
-    import shutil
-
     root = shutil.copytree(tiny_voc, tmp_path / "voc", ignore=shutil.ignore_patterns("SegmentationClass"))
     assert main([*finished_args(voc12_root=root, report_images=2), *REPORT]) == 0
     tree = page_of(tmp_path / "report")
@@ -177,6 +183,18 @@ def test_files_that_cannot_be_read(file, says, finished_args, tmp_path, capsys):
     assert not (tmp_path / "report" / "index.html").exists()
 
 
+def test_labels_that_cannot_be_read_hide_nothing_else(finished_args, tiny_voc, tmp_path, capsys):
+    root = shutil.copytree(tiny_voc, tmp_path / "voc", ignore=shutil.ignore_patterns("Annotations"))
+    (tmp_path / "sem_seg" / "demo_00000.png").write_text("something else")
+    (tmp_path / "names.txt").write_text("one\none\n")
+    arguments = [*finished_args(voc12_root=root), *REPORT, "--report_class=cat"]
+    error = problems_of([*arguments, f"--class_names={tmp_path / 'names.txt'}"], capsys)
+    assert len(error) == 2 and "names.txt" in error[0] and "demo_00000.png" in error[1]
+    (tmp_path / "labels.txt").write_text("demo_00000 0\ndemo_00001 1\ndemo_00002 2\n")
+    error = problems_of([*arguments, f"--cls_labels={tmp_path / 'labels.txt'}"], capsys)
+    assert len(error) == 2 and "1 of 4 image labels unusable" in error[0] and "demo_00000.png" in error[1]
+
+
 def test_a_list_of_nothing(finished_args, tmp_path, capsys):
     (tmp_path / "empty.txt").write_text("\n")
     assert "the list is empty" in error_of([*finished_args(infer_list=tmp_path / "empty.txt"), *REPORT], capsys)
@@ -228,8 +246,6 @@ def test_ranking_falls_back_to_what_is_there(finished_args, tiny_voc, tmp_path):
 
 
 def test_what_is_void_has_no_score(finished_args, tiny_voc, tmp_path):
-    import shutil
-
     root = shutil.copytree(tiny_voc, tmp_path / "voc")
     with Image.open(root / "SegmentationClass" / "demo_00000.png") as truth:
         Image.new("L", truth.size, 255).save(root / "SegmentationClass" / "demo_00000.png")
