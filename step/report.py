@@ -22,7 +22,7 @@ from misc.files import remove, replacing
 from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
-from misc.preflight import Preflight, file_fault
+from misc.preflight import Preflight, file_fault, image_fault
 from step.common import DataSet, check_images, check_labels, labelled
 from step.gallery import candidates, card_of, choose
 from step.pictures import made_paths
@@ -53,8 +53,9 @@ def check(args: Config, preflight: Preflight) -> None:
         preflight.attempt(lambda: candidates(labelled(args, ids), args, data))
     made = [path for image_id in ids for path in made_paths(image_id, args).values()]
     given = [path for image_id in ids for path in (data.root.truth(image_id), data.root.saliency(image_id))]
-    there = [path for path in (*made, *given) if path.is_file()]  # what is not leaves a gap
-    preflight.reads("files of the gallery", there, probe=file_fault)
+    # what is not there leaves a gap; what others wrote may end as it likes
+    preflight.reads("files of the gallery", filter(Path.is_file, made), probe=file_fault)
+    preflight.reads("ground truth or saliency maps", filter(Path.is_file, given), probe=image_fault)
     material = [path for path in made if path.is_file() or preflight.promised(path)]
     for checkpoint in checkpoints(args).values():  # a training writes its history as it goes
         material += check_result(history_path(checkpoint), checkpoint, read_history, preflight)

@@ -172,7 +172,7 @@ def test_settings_that_cannot_be(change, says, finished_args, capsys):
         ("sess/cam.pth.history.jsonl", "line 1: not a training history"),
         ("cam_out_dir/eval_cam.json", "not an evaluation"),
         ("cam_out_dir/demo_00000.npy", "not a .npy file"),
-        ("sem_seg/demo_00000.png", "1 of 28 files of the gallery unreadable"),
+        ("sem_seg/demo_00000.png", "1 of 20 files of the gallery unreadable"),
     ],
 )
 def test_files_that_cannot_be_read(file, says, finished_args, tmp_path, capsys):
@@ -181,6 +181,18 @@ def test_files_that_cannot_be_read(file, says, finished_args, tmp_path, capsys):
     error = error_of([*arguments, *REPORT], capsys)
     assert str(tmp_path / file) in error and says in error
     assert not (tmp_path / "report" / "index.html").exists()
+
+
+def test_what_others_made_may_end_as_other_steps_take_it(finished_args, tiny_voc, tmp_path, capsys):
+    root = shutil.copytree(tiny_voc, tmp_path / "voc")
+    for folder in ("Sal", "SegmentationClass"):
+        with open(root / folder / "demo_00000.png", "ab") as file:
+            file.write(b"more")
+    arguments = [*finished_args(voc12_root=root), *REPORT]
+    assert main(arguments) == 0
+    assert not page_of(tmp_path / "report").all("article")[0].all("div", "missing")
+    (root / "Sal" / "demo_00001.png").write_bytes(b"no image")
+    assert "1 of 8 ground truth or saliency maps unreadable" in error_of(arguments, capsys)
 
 
 def test_labels_that_cannot_be_read_hide_nothing_else(finished_args, tiny_voc, tmp_path, capsys):
