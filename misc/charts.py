@@ -34,6 +34,7 @@ STYLE = {
 styled = style.context(["default", STYLE])  # whatever the user's matplotlibrc says
 
 SMOOTHING = 50  # a loss curve's mean reaches over this fraction of its points, to both sides
+FEW = 20  # points of a curve that are marked
 MOST_CLASSES = 40  # in a confusion matrix
 MOST_WRITTEN = 24  # classes of a matrix whose cells hold their figures
 
@@ -59,18 +60,20 @@ def training_figure(records: list[Record]) -> Figure:
     for name, colour in zip(terms, cycle(COLOURS), strict=False):
         steps, values = curves[name]
         loss.plot(steps, values, color=colour, alpha=0.3, linewidth=1)
-        loss.plot(steps, running_mean(values, len(values) // SMOOTHING), color=colour, label=name)
+        mean = running_mean(values, len(values) // SMOOTHING)
+        loss.plot(steps, mean, _marker(values), color=colour, label=name)
     if "validation_loss" in curves:
         loss.plot(*curves["validation_loss"], "o--", color="black", markersize=4, linewidth=1, label="validation loss")
     for index, (name, colour) in enumerate(zip(rates, cycle(COLOURS), strict=False), start=1):
-        rate.plot(*curves[name], color=colour, label=f"group {index}")
+        rate.plot(*curves[name], _marker(curves[name][1]), color=colour, label=f"group {index}")
     if "images_per_second" in curves:
-        speed.plot(*curves["images_per_second"], color="dimgrey", linewidth=1)
+        steps, values = curves["images_per_second"]
+        speed.plot(steps, values, _marker(values), color="dimgrey", linewidth=1)
         speed.set_ylim(bottom=0)
     loss.set_ylabel("loss")
     rate.set_ylabel("learning rate")
     speed.set(xlabel="step", ylabel="images/s")
-    speed.xaxis.set_major_locator(MaxNLocator(integer=True))
+    speed.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
     for axes in (loss, rate):
         if len(axes.lines) > 1:
@@ -87,6 +90,11 @@ def running_mean(values: Iterable[float], reach: int) -> np.ndarray:
     places = np.arange(len(sums) - 1)
     first, end = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(places))
     return (sums[end] - sums[first]) / (end - first)
+
+
+def _marker(values: list[float]) -> str:
+    """How a curve is drawn: one of few points with these marked, since a single one makes no line."""
+    return ".-" if len(values) <= FEW else "-"
 
 
 def _curves(records: list[Record]) -> dict[str, tuple[list[int], list[float]]]:
@@ -111,6 +119,7 @@ def threshold_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     """mIoU over background thresholds for all that was swept; the set threshold and the best one marked."""
     figure = Figure((5, 3.6), layout="constrained")
     axes = figure.subplots()
+    kinds_at: dict[float, dict[str, str]] = {}  # by the threshold that is set, the kinds and their colours
     swept = [(kind, found) for kind, found in evaluations.items() if found.sweep]
     for (kind, evaluation), colour in zip(swept, cycle(COLOURS), strict=False):
         for (images, curve), dashes in zip(evaluation.sweep.items(), ("-", "--"), strict=False):
@@ -121,7 +130,11 @@ def threshold_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
                 axes.plot(x, y, "o", color=colour)
                 axes.annotate(f"{y:.1f} at {x:.2f}", (x, y), (0, 6), textcoords="offset points", ha="center")
         if evaluation.threshold is not None:
-            axes.axvline(evaluation.threshold, color=colour, linestyle=":", label=f"set: {evaluation.threshold:g}")
+            kinds_at.setdefault(evaluation.threshold, {})[kind] = colour
+    for threshold, kinds in kinds_at.items():
+        colour = next(iter(kinds.values())) if len(kinds) == 1 else "dimgrey"
+        whose = f" for {', '.join(kinds)}" if len(kinds_at) > 1 else ""
+        axes.axvline(threshold, color=colour, linestyle=":", label=f"set{whose}: {threshold:g}")
     axes.margins(y=0.15)
     axes.set(xlabel="background threshold", ylabel="mIoU, %")
     axes.legend()

@@ -62,6 +62,16 @@ def test_training_curves_of_little():
     training_figure([{"step": 1}])
 
 
+def test_few_points_are_seen_and_steps_are_whole():
+    figure = training_figure([{"step": 1, "loss": 0.5, "lr": [0.1], "images_per_second": 9}])
+    assert all("." in [line.get_marker() for line in axes.lines] for axes in figure.axes)
+    figure.draw_without_rendering()
+    low, high = figure.axes[-1].get_xlim()
+    assert [tick for tick in figure.axes[-1].get_xticks() if low <= tick <= high] == [1]
+    many = training_figure([{"step": step, "loss": 0.5} for step in range(99)])
+    assert {line.get_marker() for line in many.axes[0].lines} == {"None"}
+
+
 numbers = st.none() | st.integers(0, 9) | st.floats(-1e6, 1e6)
 records = st.fixed_dictionaries({"step": st.integers(0, 9)}, optional={
     name: numbers | st.lists(numbers, max_size=2) for name in ("epoch", "loss", "lr", "images_per_second", "other")
@@ -93,6 +103,18 @@ def test_threshold_curves_mark_the_best_and_the_set_one():
     np.testing.assert_array_equal(lines["CAM, sweep_list"][1], [12.5, 25, 50])
     assert lines["set: 0.21"][0] == [0.21, 0.21]
     assert [text.get_text() for text in axes.texts] == ["50.0 at 0.10", "50.0 at 0.20"]
+
+
+def test_set_thresholds_are_told_apart_or_are_one():
+    curve = Curve(np.array([0.0, 0.5]), np.array([0.25, 0.5]))
+
+    def set_lines(**thresholds) -> dict:
+        found = {kind: evaluation(threshold=value, evaluation=curve) for kind, value in thresholds.items()}
+        lines = lines_of(threshold_figure(found).axes[0])
+        return {name: x for name, (x, _) in lines.items() if name.startswith("set")}
+
+    assert set_lines(CAM=0.21, mask=0.21) == {"set: 0.21": [0.21, 0.21]}
+    assert set_lines(CAM=0.11, mask=0.25) == {"set for CAM: 0.11": [0.11] * 2, "set for mask: 0.25": [0.25] * 2}
 
 
 def test_threshold_curves_where_nothing_was_counted():
