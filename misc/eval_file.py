@@ -1,6 +1,5 @@
 """Reading the JSON that the evaluations write (misc.report)."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from misc.errors import InputError, reason
 from misc.evaluation import Scores
+from misc.files import strict_json
 
 
 class Curve(NamedTuple):
@@ -40,11 +40,11 @@ class Evaluation(NamedTuple):
 def read_evaluation(path: Path) -> dict[str, Evaluation]:
     """The evaluations in eval_cam.json or eval_sem_seg.json by kind of prediction; InputError if it is no such file."""
     try:
-        content = json.loads(path.read_bytes())
+        content = strict_json(path.read_bytes())
         return {kind: _evaluation(result) for kind, result in content.items()}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such evaluation: run {path.stem}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not an evaluation ({reason(error)}): run {path.stem} again") from error
 
 

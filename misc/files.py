@@ -1,12 +1,15 @@
 """Writing files so that nobody ever reads half of one."""
 
 import hashlib
+import json
+import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from misc.errors import InputError
 
@@ -50,6 +53,18 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def strict_json(text: str | bytes) -> Any:
+    """What a JSON text holds; ValueError also for NaN and infinities, which Python would take."""
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _host() -> str:

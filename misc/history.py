@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from misc.errors import InputError
-from misc.files import replacing
+from misc.files import replacing, strict_json
 
 Record = dict[str, Any]  # {"step": 12, "epoch": 1, "loss": 0.41, "lr": [0.1, 1.0], …}
 
@@ -136,7 +136,7 @@ def _finite(value: Any) -> Any:
 
 def _record(line: bytes) -> Record:
     """One line's record; ValueError if it is none."""
-    record = json.loads(line, parse_constant=_refuse)
+    record = strict_json(line)
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         raise ValueError('no object with an integer "step"')
     for name, value in record.items():
@@ -144,7 +144,3 @@ def _record(line: bytes) -> Record:
             if item is not None and type(item) not in (int, float):
                 raise ValueError(f"{name!r} is no number")
     return record
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
