@@ -23,13 +23,21 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments or arguments[0][:1] in ("", "-"):
             raise InputError("which image? python -m misc.view ID [--config FILE.yaml] [any setting]")
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("--out", type=Path)
+        parser.add_argument("--out", type=_png_path)
         own, settings = parser.parse_known_args(arguments[1:])
         print(view(arguments[0], read_config(settings), own.out))
     except (InputError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _png_path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: say where the picture goes, or leave it out")
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"the picture is a PNG, so its name has to end in .png, not {text!r}")
+    return Path(text)
 
 
 def view(image_id: str, args: Config, out: Path | None = None) -> Path:

@@ -73,6 +73,10 @@ def test_other_bad_input(finished_args, tmp_path, capsys):
     assert "voc12_root is not set" in error_of(["demo_00000"], capsys)
     assert "nonsense" in error_of(["demo_00000", "--nonsense", "3"], capsys)
     assert "--out" in error_of(["demo_00000", *finished_args(), "--out"], capsys)
+    assert "--out: it is empty" in error_of(["demo_00000", *finished_args(), "--out="], capsys)
+    for name in ("a.jpg", "folder/", ".png", "png"):
+        error = error_of(["demo_00000", *finished_args(), f"--out={tmp_path}/{name}"], capsys)
+        assert f"has to end in .png, not '{tmp_path}/{name}'" in error
     (tmp_path / "file").touch()
     assert "cannot write" in error_of(["demo_00000", f"--out={tmp_path}/file/a.png", *finished_args()], capsys)
 
