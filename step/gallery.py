@@ -54,9 +54,9 @@ def choose(images: list[Labelled], args: Config, data: DataSet) -> Gallery:
         ranked = rank(made, kind, args, data)
         if ranked:
             places = best_worst_and_between(len(ranked), args.report_images)
-            how = "all" if len(places) == len(ranked) else "a third are the best, a third the worst, the rest between"
             words = (
-                f"{len(places)} of {len(ranked)} {what} with ground truth, by the IoU of {kind}: {how}. "
+                f"{len(places)} of {len(ranked)} {what} with ground truth, by the IoU of {kind}: "
+                f"{words_of_choice(len(ranked), args.report_images)}. "
                 "IoU in percent, the mean over the labels in the prediction or in the ground truth of the image."
             )
             return Gallery([ranked[place] for place in places], kind, words)
@@ -75,11 +75,24 @@ def rank(images: list[Labelled], kind: str, args: Config, data: DataSet) -> list
 
 
 def best_worst_and_between(n: int, most: int) -> list[int]:
-    """Places in a ranking of n, at most `most`, in order: a third from either end, the rest spread between."""
+    """Places in a ranking of n, at most `most`, in order: a third from either end, the rest spread between.
+
+    Of 2 the best and the worst, of 1 the middle.
+    """
     if n <= most:
         return list(range(n))
     third = most // 3
     return [*range(third), *evenly(third, n - third, most - 2 * third), *range(n - third, n)]
+
+
+def words_of_choice(n: int, most: int) -> str:
+    """What `best_worst_and_between` chooses."""
+    if n <= most:
+        return "all"
+    if most < 3:
+        return ("the one in the middle", "the best and the worst")[most - 1]
+    third = most // 3
+    return f"the {third} best, the {third} worst and {most - 2 * third} spread between"
 
 
 def evenly(first: int, end: int, count: int) -> list[int]:

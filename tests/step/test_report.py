@@ -12,7 +12,7 @@ from misc.config import read_config
 from misc.image_io import read_label_map
 from run_sample import main
 from step.common import DataSet, labelled
-from step.gallery import best_worst_and_between, choose, evenly
+from step.gallery import best_worst_and_between, choose, evenly, words_of_choice
 from step.pictures import image_iou, panels_of
 from step.report import FIGURES
 from tests.html_page import Element, check_page, read_page
@@ -251,7 +251,7 @@ def test_ranking_falls_back_to_what_is_there(finished_args, tiny_voc, tmp_path):
     gallery = choose(labelled(args, ids), args, data)
     assert [image.image_id for image in gallery.shown] == [ids[0], ids[1], ids[3]]  # all equal: by ID
     assert gallery.ranked_by == "mask" and gallery.words.startswith("3 of 4 images")
-    assert "a third are the best, a third the worst, the rest between" in gallery.words
+    assert "by the IoU of mask: the 1 best, the 1 worst and 1 spread between." in gallery.words
     for path in (tmp_path / "sem_seg").glob("*.png"):
         path.unlink()
     assert choose(labelled(args, ids), args, data).ranked_by == "CAM"
@@ -282,6 +282,13 @@ def test_the_rest_is_spread():
     assert best_worst_and_between(100, 9) == [0, 1, 2, 3, 49, 96, 97, 98, 99]
     assert best_worst_and_between(101, 1) == [50]
     assert evenly(10, 20, 2) == [10, 19]
+
+
+def test_the_choice_in_words():
+    assert words_of_choice(3, 3) == "all"
+    assert best_worst_and_between(9, 1) == [4] and words_of_choice(9, 1) == "the one in the middle"
+    assert best_worst_and_between(9, 2) == [0, 8] and words_of_choice(9, 2) == "the best and the worst"
+    assert words_of_choice(100, 8) == "the 2 best, the 2 worst and 4 spread between"
 
 
 def test_threshold_curves_are_those_of_the_evaluations(finished_args, tmp_path):
