@@ -97,9 +97,15 @@ def render(page: Page) -> str:
         class_tables=class_tables,
         shown_classes={number: page.class_names[number - 1] for number in shown},
         class_colour=class_colour,
-        kinds=list(page.cards[0].iou) if page.cards else [],
+        orders=_orders(page.cards),
         boundary_legend=[(BOUNDARY_NAMES[label], colour) for label, colour in BOUNDARY_COLOURS.items()],
     )
+
+
+def _orders(cards: list[Card]) -> dict[int, str]:
+    """The kinds of prediction by whose IoU the cards can be put in order, by their place in a card's IoU."""
+    kinds = list(cards[0].iou) if cards else []
+    return {place: kind for place, kind in enumerate(kinds) if any(card.iou[kind] is not None for card in cards)}
 
 
 def percent(share: float | None) -> str:

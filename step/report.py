@@ -93,7 +93,7 @@ def run(args: Config) -> None:
         if path.is_file():
             evaluations.update(read_evaluation(path))
         else:
-            gaps.append(f"Scores of {step}: there is no {path}. Run {step}.")
+            gaps.append(f"Scores of {step}: there is no {path}. Run {step}; it needs ground truth.")
     score_charts, score_gaps = evaluation_charts(evaluations, folder)
     for name in set(FIGURES) - {shown.file for shown in (*charts, *score_charts)}:
         remove(folder / name)  # an earlier report's, of what is gone

@@ -1,5 +1,7 @@
 """The report in a real browser: it fits a phone and a wide window, and the keyboard reaches everything."""
 
+import shutil
+
 import pytest
 
 from run_sample import main
@@ -60,6 +62,19 @@ def test_order_and_filter(browser, page):
     assert browser.evaluate(SHOWN) == expected and len(expected) > 0
     assert browser.evaluate("document.getElementById('count').value") == f"{len(expected)} of 4 images"
     choose(browser, "class", "")
+    assert browser.evaluate(SHOWN) == ids
+
+
+def test_without_scores_the_order_is_that_of_the_list(browser, finished_args, tiny_voc, tmp_path):
+    root = shutil.copytree(tiny_voc, tmp_path / "voc", ignore=shutil.ignore_patterns("SegmentationClass"))
+    ids = [f"demo_0000{i}" for i in (2, 0, 3, 1)]
+    (tmp_path / "list.txt").write_text("\n".join(ids))
+    assert main([*finished_args(voc12_root=root, infer_list=tmp_path / "list.txt"), *only(), "--report_pass"]) == 0
+    browser.open(tmp_path / "report" / "index.html", width=1600)
+    assert browser.evaluate(SHOWN) == ids
+    choose(browser, "order", "")  # by ID
+    assert browser.evaluate(SHOWN) == sorted(ids)
+    choose(browser, "order", "list")
     assert browser.evaluate(SHOWN) == ids
 
 

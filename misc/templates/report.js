@@ -3,6 +3,7 @@
   const gallery = document.getElementById("gallery");
   if (!gallery) return;
   const cards = [...gallery.querySelectorAll(".card")];
+  const listed = [...cards];
   const panelsOf = (card) => [...card.querySelectorAll(".panel")];
 
   // --- filter and order
@@ -17,6 +18,7 @@
   }
 
   function compare(one, other) {
+    if (order.value === "list") return listed.indexOf(one) - listed.indexOf(other);
     const byId = one.dataset.id < other.dataset.id ? -1 : 1;
     if (order.value === "") return byId;
     const [column, direction] = order.value.split(" ").map(Number);

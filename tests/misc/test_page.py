@@ -81,7 +81,17 @@ def test_the_order_of_the_page_is_the_order_that_is_selected():
     selected = [o for o in read_page(render(full_page())).all("option") if "selected" in o.attributes]
     assert [(o.attributes["value"], o.text) for o in selected] == [("1 -1", "IoU of mask, best first")]
     unranked = read_page(render(full_page()._replace(ranked_by=None)))
-    assert [o.text for o in unranked.all("option") if "selected" in o.attributes] == ["by ID"]
+    assert [o.text for o in unranked.all("option") if "selected" in o.attributes] == ["as in the list"]
+
+
+def test_the_orders_are_those_some_card_has_a_score_for():
+    def orders(*cards: Card) -> list[tuple[str, str]]:
+        select = read_page(render(full_page()._replace(cards=list(cards), ranked_by=None))).all("select")[1]
+        return [(option.attributes["value"], option.text) for option in select.all("option")]
+
+    scored = [("1 -1", "IoU of mask, best first"), ("1 1", "IoU of mask, worst first")]
+    assert orders(card("a", None), card("b", 0.0)) == [("list", "as in the list"), *scored, ("", "by ID")]
+    assert orders(card("a", None)) == [("list", "as in the list"), ("", "by ID")]
 
 
 def test_figures_of_the_tables():

@@ -83,7 +83,8 @@ def test_what_has_not_been_run_is_said(finished_args, tmp_path):
     tree = page_of(tmp_path / "report")
     gaps = gaps_of(tree)
     assert any("Run train_cam." in gap for gap in gaps) and any("Run train_sbe_boundary." in gap for gap in gaps)
-    assert any("Run eval_cam." in gap for gap in gaps) and any("Run eval_sem_seg." in gap for gap in gaps)
+    assert any("Run eval_cam; it needs ground truth." in gap for gap in gaps)
+    assert any("Run eval_sem_seg; it needs ground truth." in gap for gap in gaps)
     assert not tree.all("figure", "chart") and len(ids_of(tree)) == 4
 
 
@@ -111,6 +112,8 @@ def test_without_ground_truth_the_gallery_has_no_scores(finished_args, tiny_voc,
     tree = page_of(tmp_path / "report")
     assert ids_of(tree) == [all_ids(tiny_voc)[0], all_ids(tiny_voc)[3]]
     assert "2 of 4 images, spread evenly over the list; no ground truth, so no scores." in tree.text
+    assert [option.text for option in tree.all("select")[1].all("option")] == ["as in the list", "by ID"]
+    assert any("Run eval_cam; it needs ground truth." in gap for gap in gaps_of(tree))
     first = tree.all("article")[0]
     assert first.attributes["data-iou"] == ",," and "no ground truth" in first.all("div", "missing")[0].text
 
