@@ -17,6 +17,20 @@ class Curve(NamedTuple):
     miou: np.ndarray
 
 
+class Best(NamedTuple):
+    """The threshold that a sweep chose.
+
+    chosen_on   name of the list of images where its mIoU is the highest
+    miou_there  the mIoU on that list, a share
+    miou        on the evaluated images, None where nothing was counted
+    """
+
+    threshold: float
+    chosen_on: str
+    miou_there: float
+    miou: float | None
+
+
 class Evaluation(NamedTuple):
     """One kind of prediction, as scored.
 
@@ -24,12 +38,14 @@ class Evaluation(NamedTuple):
     scores     from their confusion matrix
     threshold  the background score that was set, if the file says
     sweep      by name of the list of images, the curve over other thresholds; empty if none were tried
+    best       the threshold chosen by it, if there is one
     """
 
     names: list[str]
     scores: Scores
     threshold: float | None
     sweep: dict[str, Curve]
+    best: Best | None = None
 
     @property
     def iou_by_name(self) -> dict[str, float]:
@@ -56,7 +72,15 @@ def _evaluation(result: dict[str, Any]) -> Evaluation:
     threshold = result.get("threshold")
     sweep = result.get("sweep") or {"curves": {}}
     curves = {name: _curve(sweep["thresholds"], curve["miou"]) for name, curve in sweep["curves"].items()}
-    return Evaluation(names, Scores(confusion), None if threshold is None else float(threshold), curves)
+    best = _best(sweep["best"], curves) if sweep.get("best") else None
+    return Evaluation(names, Scores(confusion), None if threshold is None else float(threshold), curves, best)
+
+
+def _best(best: dict[str, Any], curves: dict[str, Curve]) -> Best:
+    if best["chosen_on"] not in curves:
+        raise ValueError(f"the best threshold was chosen on {best['chosen_on']!r}, of which there is no curve")
+    miou = None if best["miou"] is None else float(best["miou"])
+    return Best(float(best["threshold"]), best["chosen_on"], float(best["miou_there"]), miou)
 
 
 def _curve(thresholds: list[float], miou: list[float | None]) -> Curve:

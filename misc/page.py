@@ -10,6 +10,7 @@ from PIL import Image
 
 from misc.eval_file import Evaluation
 from misc.panels import BOUNDARY_COLOURS, BOUNDARY_NAMES, Panel, class_colour
+from misc.report import COLUMNS, summary
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG_QUALITY = 85
@@ -95,6 +96,8 @@ def render(page: Page) -> str:
     return environment.get_template("report.html").render(
         **page._asdict(),
         class_tables=class_tables,
+        totals={kind: summary(evaluation.scores) for kind, evaluation in page.evaluations.items()},
+        measures=COLUMNS,
         shown_classes={number: page.class_names[number - 1] for number in shown},
         class_colour=class_colour,
         orders=_orders(page.cards),

@@ -39,6 +39,18 @@ def test_nothing_sticks_out(browser, page):
             assert browser.evaluate(f"new Set({lefts}).size") == panels_in_a_row
 
 
+def test_tables_scroll_in_their_boxes_and_keep_the_names(browser, page):
+    browser.open(page, width=375, touch=True)
+    browser.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 375
+    boxes = "[...document.querySelectorAll('.scroll:has(table)')]"
+    browser.evaluate(f"{boxes}.forEach(box => box.scrollLeft = 200)")
+    assert browser.evaluate(f"{boxes}.map(box => box.scrollLeft)") == [200, 200]
+    left = "getBoundingClientRect().left"
+    beside = f"[...box.querySelectorAll('.name')].map(name => name.{left} - box.{left})"
+    assert set(browser.evaluate(f"{boxes}.flatMap(box => {beside})")) == {0}
+
+
 def choose(browser: Chromium, select: str, value: str) -> None:
     browser.evaluate(
         f"document.getElementById('{select}').value = {value!r},"

@@ -19,6 +19,7 @@ SWEEP = {
     "curves": {"evaluation": {"images": 3, "miou": [0.25, None]}, "sweep_list": {"images": 9, "miou": [0.5, 0.75]}},
     "best": None,
 }
+BEST = {"threshold": 0.5, "chosen_on": "sweep_list", "miou_there": 0.75, "miou": None, "classes": {}}
 
 
 @pytest.fixture
@@ -50,12 +51,19 @@ def test_the_curves_of_a_sweep(write):
     np.testing.assert_array_equal(sweep["sweep_list"].miou, [0.5, 0.75])
 
 
+def test_the_best_threshold(write):
+    content = {"CAM": {**RESULT, "sweep": {**SWEEP, "best": BEST}}, "mask": {**RESULT, "sweep": SWEEP}}
+    found = read_evaluation(write(content))
+    assert found["CAM"].best == (0.5, "sweep_list", 0.75, None) and found["mask"].best is None
+
+
 def test_what_the_evaluations_write_can_be_read(finished_args, tmp_path):
     from run_sample import main
     from tests.test_chain import only
 
     assert main([*finished_args(), *only("eval_cam", "eval_sem_seg")]) == 0
     cam = read_evaluation(tmp_path / "cam_out_dir" / "eval_cam.json")
+    assert cam["CAM"].best == (0.0, "evaluation", 1.0, 1.0)
     assert cam["CAM"].scores.miou == 1.0 and cam["CAM"].names[0] == "background" and len(cam["CAM"].names) == 21
     masks = read_evaluation(tmp_path / "sem_seg" / "eval_sem_seg.json")
     assert masks["mask"].scores.miou == 1.0 > masks["mask + CRF"].scores.miou
@@ -83,6 +91,8 @@ def test_what_the_evaluations_write_can_be_read(finished_args, tmp_path):
         json.dumps({"mask": {**RESULT, "threshold": 0.25}}).replace("0.25", "1e999"),
         {"mask": {**RESULT, "sweep": {**SWEEP, "thresholds": [0.0, float("nan")]}}},
         {"mask": {**RESULT, "sweep": [1]}},
+        {"mask": {**RESULT, "sweep": {**SWEEP, "best": {"threshold": 0.5}}}},
+        {"mask": {**RESULT, "sweep": {**SWEEP, "best": {**BEST, "chosen_on": "moon"}}}},
         {"mask": {**RESULT, "sweep": {**SWEEP, "thresholds": [0.0]}}},
         {"mask": {**RESULT, "sweep": {"curves": {"evaluation": {"miou": [1]}}}}},
     ],

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.eval_file import Evaluation
+from misc.eval_file import Best, Evaluation
 from misc.evaluation import Scores
 from misc.page import Card, Page, chart, percent, render, thumbnail
 from misc.panels import Panel
+from misc.report import COLUMNS
 from tests.html_page import check_page, read_page
 
 HOSTILE = ['<script>alert("x")</script>', "'quoted' & \"double\" </style>", "人 {{ 7 * 7 }} {% raw %}", "a,b c"]
@@ -25,7 +26,7 @@ def card(image_id: str, iou: float | None = 0.5, classes: tuple[int, ...] = (1,)
 
 def full_page() -> Page:
     names = ["background", *HOSTILE]
-    evaluation = Evaluation(names, Scores(np.diag([9, 1, 0, 2, 3])), 0.21, {})
+    evaluation = Evaluation(names, Scores(np.diag([9, 1, 0, 2, 3])), 0.21, {}, Best(0.3, "sweep_list", 0.5, 0.25))
     return Page(
         facts={"method": "SBE", "images": HOSTILE[0]},
         gaps=[f"no history at {HOSTILE[1]}"],
@@ -97,9 +98,25 @@ def test_the_orders_are_those_some_card_has_a_score_for():
 def test_figures_of_the_tables():
     results, classes = read_page(render(full_page())).all("table")[:2]
     rows = [[cell.text for cell in row.children] for row in results.all("tbody")[0].all("tr")]
-    assert rows[0] == ["mask", "100.0", "100.0", "100.0"]
+    assert rows == [
+        ["mask", "100.0", "100.0", "100.0", "0.0", "0.0", "100.0", "0.21"],
+        ["other", "100.0", "100.0", "100.0", "–", "0.0", "100.0", "–"],  # no pixel is of another label
+    ]
     body = [[cell.text for cell in row.children] for row in classes.all("tbody")[0].all("tr")]
-    assert body[0] == ["0", "background", "100.0"] and body[2] == ["2", HOSTILE[1], "–"]  # never seen
+    assert body[0] == ["0", "background", "100.0", "100.0", "100.0", "0.0", "0.0"]
+    assert body[2] == ["2", HOSTILE[1], "–", "–", "–", "0.0", "–"]  # never seen
+    assert [cell.text for cell in classes.all("thead")[0].all("tr")[1].children] == list(COLUMNS)
+
+
+def test_the_best_threshold_and_on_what_it_was_chosen():
+    page = full_page()
+    first = read_page(render(page)).all("ul", "best")[0].all("li")[0]
+    assert first.text == (
+        "mask: the best threshold is 0.30, with mIoU 25.0, chosen on sweep_list, where it gives 50.0."
+    )
+    same = page.evaluations["mask"]._replace(best=Best(0.3, "evaluation", 0.25, 0.25))
+    (first, _) = read_page(render(page._replace(evaluations={"CAM": same}))).all("ul", "best")[0].all("li")
+    assert first.text.endswith("with mIoU 25.0, chosen on the very images it is measured on.")
 
 
 def test_scores_stand_beside_their_pictures_and_gaps_in_their_place():
