@@ -109,7 +109,7 @@ class Run:
     def __init__(self, args: Config, names: list[str]) -> None:
         self._args, self._names = args, names
         self._started = time.monotonic()
-        self._outcomes: list[tuple[str, float, dict[str, float]]] = []
+        self._outcomes: list[tuple[str, float, dict[str, float] | str]] = []
         self._checked: Checked | None = None
 
     def step(self, name: str) -> None:
@@ -138,12 +138,15 @@ class Run:
             self._checked.ledger.end(name)
 
     def summary(self) -> str:
-        """The table at the end: each step, its time, and the mIoU in percent where it measured one."""
-        rows = [f"{'step':<22}{'time':>10}  mIoU"]
+        """The table at the end: each step, its time, and its mIoU in percent if it has one; then what it says."""
+        rows, words = [f"{'step':<22}{'time':>10}  mIoU"], []
         for name, took, result in self._outcomes:
+            if isinstance(result, str):
+                words.append(f"{name}: {result}")
+                result = {}
             scores = ", ".join(f"{kind} {100 * miou:.2f}" for kind, miou in result.items())
             rows.append(f"{name:<22}{took:9.1f}s  {scores}".rstrip())
-        return "\n".join(["done", *rows, f"{'all':<22}{time.monotonic() - self._started:9.1f}s"])
+        return "\n".join(["done", *rows, f"{'all':<22}{time.monotonic() - self._started:9.1f}s", *words])
 
 
 class Checked(NamedTuple):

@@ -80,10 +80,10 @@ def check_result(path: Path, product: Path, read: Callable[[Path], object], pref
     return [path]
 
 
-def run(args: Config) -> None:
-    """Write report_dir/index.html and the figures beside it."""
+def run(args: Config) -> str | None:
+    """Write report_dir/index.html and the figures beside it; returns where, for the end of the run."""
     if not is_first():
-        return
+        return None
     data = DataSet(args)
     ids = data.ids(args.infer_list_or_default)
     folder = Path(args.report_dir)
@@ -113,6 +113,7 @@ def run(args: Config) -> None:
     with replacing(path) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
     log.info("report of %d images, %.1f MB: %s", len(gallery.shown), path.stat().st_size / 1e6, path)
+    return str(path)
 
 
 def training_charts(args: Config, folder: Path) -> tuple[list[Chart], list[str]]:
