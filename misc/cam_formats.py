@@ -35,6 +35,7 @@ NUMBERED = "numbered"
 KEYED = {"attn_highres": "clip-es", "high_res": "sbe"}
 SETTINGS = {"attn_highres": ("clip-es", "crf"), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
 IS_FORMAT = "are "  # begins the remark that says the format, one a file
+SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes that their image shows
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
 
 
@@ -85,7 +86,7 @@ def read_any_cam(
     try:
         stored = _stored(entries, cam_format, n_classes)
         _check_size(stored, size)  # first: a file of another image mostly shows other classes as well
-        from_one = _from_one(stored, shown, n_classes, cam_format)
+        from_one = _from_one(stored, shown, n_classes, cam_format, drop_extra)
         channels = {n - from_one: i for i, n in enumerate(stored.numbers) if n or not from_one}  # of each class
         if not set(channels) <= set(range(n_classes)):
             raise ValueError(NO_CLASSES.format(sorted(stored.numbers), n_classes - 1))
@@ -112,16 +113,18 @@ def read_any_cam(
     return FoundCAM(cam, [remark for remark, holds in remarks.items() if holds])
 
 
-def zero_is_background(numbers: set[int], shown: set[int], n_classes: int) -> bool:
+def zero_is_background(numbers: set[int], shown: set[int], n_classes: int, *, extra_expected: bool = False) -> bool:
     """Whether maps are numbered {0: background, class + 1} and not by class from 0.
 
     A reading is possible if its classes exist; with 0 as background it needs a 0. Of two possible ones that wins
     which agrees better with the classes the image shows: the same, before only some of them, before all of them
-    and others, before neither.
+    and others, before neither. Where maps of other classes are expected, all and others is as good as the same:
+    {0, 1} of an image of class 0 may be its CRF scores, or its class and one more.
 
-    numbers   of the maps
-    shown     the classes of the image, from 0
-    Raises    ValueError if no reading is possible, or both agree equally well.
+    numbers         of the maps
+    shown           the classes of the image, from 0
+    extra_expected  files may hold classes that their image does not show
+    Raises          ValueError if no reading is possible, or both agree equally well.
     """
     exist = set(range(n_classes))
     agreement = {}
@@ -132,7 +135,8 @@ def zero_is_background(numbers: set[int], shown: set[int], n_classes: int) -> bo
         agreement[True] = _agreement(classes, shown)
     if not agreement:
         raise ValueError(NO_CLASSES.format(sorted(numbers), n_classes - 1))
-    if len(agreement) == 2 and agreement[False] == agreement[True]:
+    in_doubt = {SAME, BEYOND} if extra_expected else set()
+    if len(agreement) == 2 and (agreement[False] == agreement[True] or set(agreement.values()) == in_doubt):
         raise ValueError(
             f"its maps {sorted(numbers)} count classes from 0, or from 1 beside background 0, and the labels "
             f"{sorted(shown)} of its image do not tell which: say --cam_format"
@@ -141,7 +145,7 @@ def zero_is_background(numbers: set[int], shown: set[int], n_classes: int) -> bo
 
 
 def _agreement(classes: set[int], shown: set[int]) -> int:
-    return 3 if classes == shown else 2 if classes < shown else 1 if classes > shown else 0
+    return SAME if classes == shown else PART if classes < shown else BEYOND if classes > shown else NEITHER
 
 
 def _stored(entries: Entries, cam_format: str, n_classes: int) -> _Stored:
@@ -198,13 +202,13 @@ def _check_size(stored: _Stored, size: tuple[int, int]) -> None:
                 raise ValueError(f"made for another image size: a map is {one.shape}, expected {shape}")
 
 
-def _from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str) -> bool:
+def _from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str, drop_extra: bool) -> bool:
     """Whether the numbers of the file count classes from 1, 0 being background."""
     if stored.family == "high_res" or stored.padded:
         return stored.padded
     if cam_format != "auto":
         return cam_format == "crf"
-    return zero_is_background(set(stored.numbers), shown, n_classes)
+    return zero_is_background(set(stored.numbers), shown, n_classes, extra_expected=drop_extra)
 
 
 def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> CAM:

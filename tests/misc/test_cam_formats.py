@@ -198,6 +198,35 @@ def test_complete_files_are_never_in_doubt(shown):
     assert zero_is_background({0} | {c + 1 for c in shown}, shown, C) is True
 
 
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [({0, 1}, {0}), ({0, 1, 2}, {0, 1}), ({0}, set())],
+)
+def test_where_extra_classes_are_expected_a_complete_file_may_be_one_of_them(tmp_path, numbers, shown):
+    """CRF scores of just the classes shown, or those classes and one more."""
+    assert zero_is_background(numbers, shown, C) is True
+    with pytest.raises(ValueError, match="do not tell which: say --cam_format"):
+        zero_is_background(numbers, shown, C, extra_expected=True)
+    path = saved(tmp_path, dict.fromkeys(numbers, BACKGROUND))
+    assert set(read(path, sorted(shown)).cam.keys) == shown
+    with pytest.raises(InputError, match=r"a\.npy: .* say --cam_format"):
+        read(path, sorted(shown), drop_extra=True)
+    for cam_format in ("classes", "crf"):
+        assert set(read(path, sorted(shown), drop_extra=True, cam_format=cam_format).cam.keys) == shown
+
+
+@given(st.sets(st.integers(0, C - 1)), st.sets(st.integers(0, C)), st.booleans())
+def test_a_reading_that_explains_all_is_alone_in_that(shown, numbers, extra_expected):
+    """No reading wins against one that holds every class shown, unless that would be an error."""
+    try:
+        background = zero_is_background(numbers, shown, C, extra_expected=extra_expected)
+    except ValueError:
+        return
+    other = numbers if background else {n - 1 for n in numbers - {0}}
+    possible = C not in numbers if background else 0 in numbers
+    assert not (extra_expected and possible and other > shown)
+
+
 @given(st.sets(st.integers(0, C - 1)), st.sets(st.integers(0, C)))
 def test_a_decision_is_the_better_one(shown, numbers):
     """Whatever is decided, the other reading has no right to it: it is impossible or explains less."""
