@@ -34,9 +34,13 @@ FORMATS = {
 NUMBERED = "numbered"
 KEYED = {"attn_highres": "clip-es", "high_res": "sbe"}
 SETTINGS = {"attn_highres": ("clip-es", "crf"), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
-IS_FORMAT = "are "  # begins the remark that says the format, one a file
 SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes that their image shows
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
+
+
+def says_format(name: str) -> str:
+    """The remark that says the format, one a file."""
+    return f"are {name}: {FORMATS[name]}"
 
 
 class FoundCAM(NamedTuple):
@@ -104,7 +108,7 @@ def read_any_cam(
         raise InputError(f"{path}: {error}") from error
     name = KEYED.get(stored.family, "crf" if from_one else "classes")
     remarks = {
-        f"{IS_FORMAT}{name}: {FORMATS[name]}": True,
+        says_format(name): True,
         "hold background scores, which are not used: background is the set threshold": len(channels) < len(stored.full),
         "had maps of classes that their image does not show: dropped": bool(extra),
         "have no map for a class that their image shows": len(cam.keys) < len(shown),

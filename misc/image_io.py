@@ -27,6 +27,15 @@ def open_image(path: str | Path) -> Image.Image:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of an image, from its header."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted."""
     return np.array(open_image(path).convert("RGB"))

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -20,6 +20,7 @@ from misc.score_file import scores_fault
 log = logging.getLogger(__name__)
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+Item = TypeVar("Item")
 SHOWN = 5  # names of missing files in one problem
 
 
@@ -125,17 +126,17 @@ class Preflight:
         """Whether an earlier step will have written this file."""
         return path in self._promised
 
-    def labels(self, ids: list[str], read: Callable[[str], object]) -> bool:
-        """The image labels a step uses; returns whether all can be read."""
+    def tries(self, what: str, items: Sequence[Item], read: Callable[[Item], object]) -> bool:
+        """What a step uses, read one by one; each InputError is told once; returns whether all can be."""
         faults: list[str] = []
-        for image_id in ids:
+        for item in items:
             try:
-                read(image_id)
+                read(item)
             except InputError as error:
                 faults.append(str(error))
         told = [fault for fault in dict.fromkeys(faults) if fault not in self._told]  # a missing file is one fault
         self._told.update(told)
-        self._report("image labels unusable", told, len(ids), "")
+        self._report(f"{what} unusable", told, len(items), "")
         return not faults
 
     def writes(self, paths: Iterable[Path]) -> None:

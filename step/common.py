@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,16 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from misc.cam_formats import IS_FORMAT, FoundCAM, read_any_cam
+from misc.cam_formats import FORMATS, FoundCAM, read_any_cam, says_format
 from misc.checkpoint import load_backbone, load_weights
 from misc.config import Config
-from misc.distributed import gathered, launched, on_first, share
+from misc.distributed import gathered, is_first, launched, on_first, share
 from misc.errors import InputError
 from misc.evaluation import counter
+from misc.files import remove
+from misc.image_io import image_size
 from misc.preflight import Preflight, cam_fault, file_fault, image_fault
 from misc.progress import Progress
 from voc12.image_labels import ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, merged, near_miss, read_list
+
+LOOKED_AT = 16  # CAM files that are read before anything runs: reading all takes minutes
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +99,37 @@ def image_cam(args: Config, image: Labelled, size: tuple[int, int], n_classes: i
     )
 
 
-def log_cams(seen: Counter[str]) -> None:
-    """Say how many CAM files had which format, and what else was seen in them, in all processes."""
+def log_cams(args: Config, seen: Counter[str], made: Sequence[Path] = ()) -> None:
+    """Say how many CAM files had which format, and what else was seen in them, in all processes.
+
+    made      what this process made of them
+    Raises    InputError if the labels told two ways to read one kind of file, which cannot both be right; then
+              `made` is removed, lest it be kept as finished by a run that sees only the rest
+    """
     remarks = sum(gathered(seen), Counter[str]())
-    formats = [remark for remark in remarks if remark.startswith(IS_FORMAT)]
+    formats = [remark for remark in map(says_format, FORMATS) if remark in remarks]
     for remark in sorted(remarks):
         log.info("%d of %d CAM files %s", remarks[remark], sum(remarks[name] for name in formats), remark)
     if len(formats) > 1:
         log.warning("CAM files of several formats: if all are of one method, say --cam_format")
+    try:
+        check_one_reading(args, remarks)
+    except InputError:
+        for path in made:
+            remove(path)
+        if is_first():
+            raise
+        raise SystemExit(2) from None  # the first process says it
+
+
+def check_one_reading(args: Config, seen: Counter[str]) -> None:
+    """InputError if some CAM files were read as classes and some as crf: those look alike, and a method writes one."""
+    by_class, crf = (seen[says_format(name)] for name in ("classes", "crf"))
+    if by_class and crf:
+        raise InputError(
+            f"{args.cam_out_dir}: by the labels of their images, {by_class} CAM files look like classes and {crf} like "
+            "crf, but a method writes one of the two: say --cam_format"
+        )
 
 
 def boundary_label_path(args: Config, image_id: str) -> Path:
@@ -163,7 +191,7 @@ def check_labels(data: DataSet, ids: list[str], preflight: Preflight) -> bool:
     except InputError as error:  # the file itself: told once, not for every image
         preflight.problem(str(error))
         return False
-    return preflight.labels(ids, read)
+    return preflight.tries("image labels", ids, read)
 
 
 def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
@@ -174,10 +202,42 @@ def check_saliency(data: DataSet, ids: list[str], preflight: Preflight) -> None:
     preflight.reads("saliency maps", map(data.root.saliency, ids), probe=image_fault, remedy=remedy)
 
 
-def check_cams(args: Config, ids: list[str], preflight: Preflight) -> None:
+def check_cams(args: Config, ids: list[str], preflight: Preflight, *, image: Callable[[str], Path]) -> None:
+    """The CAMs of a step and the labels they are read by.
+
+    image     ID → the file that tells the size of the maps
+    """
+    data = DataSet(args)
+    given = [i for i in ids if not preflight.promised(cam_path(args, i))]
+    if len(given) < len(ids) and args.cam_format not in ("auto", "sbe"):
+        preflight.problem(f"--cam_format {args.cam_format}, but make_cam writes sbe: leave it at auto")
     remedy = "make_cam makes them for train_aug_list and infer_list; or point --cam_out_dir at your CAMs"
     preflight.reads("CAMs", [cam_path(args, i) for i in ids], probe=cam_fault, remedy=remedy)
-    check_labels(DataSet(args), ids, preflight)
+    check_labels(data, ids, preflight)
+    seen = Counter[str]()
+
+    def read(item: tuple[Labelled, tuple[int, int]]) -> None:
+        seen.update(image_cam(args, *item, len(data.class_names)).remarks)
+
+    preflight.tries("CAMs looked at", _readable(args, data, _spread(given), image), read)
+    preflight.attempt(partial(check_one_reading, args, seen))
+
+
+def _spread(ids: list[str]) -> list[str]:
+    """At most LOOKED_AT of a list, the first and the last among them."""
+    return [ids[place] for place in np.linspace(0, len(ids) - 1, min(len(ids), LOOKED_AT)).astype(int)]
+
+
+def _readable(
+    args: Config, data: DataSet, ids: list[str], image: Callable[[str], Path]
+) -> list[tuple[Labelled, tuple[int, int]]]:
+    """The images with a CAM, labels and a size; what others lack, has been said."""
+    found = []
+    for image_id in ids:
+        if cam_fault(cam_path(args, image_id)) is None:
+            with suppress(InputError):
+                found.append((Labelled(image_id, data.labels[image_id]), image_size(image(image_id))))
+    return found
 
 
 def check_evaluation(args: Config, preflight: Preflight) -> tuple[list[str], list[str]]:

@@ -38,7 +38,7 @@ class Counted(NamedTuple):
 
 def check(args: Config, preflight: Preflight) -> None:
     ids, sweep_ids = check_evaluation(args, preflight)
-    check_cams(args, merged(ids, sweep_ids), preflight)
+    check_cams(args, merged(ids, sweep_ids), preflight, image=DataSet(args).root.truth)
     preflight.judges(Path(args.cam_out_dir), merged(ids, sweep_ids))
     preflight.writes(report_paths(cam_scores_json(args)))
 
@@ -57,7 +57,7 @@ def run(args: Config) -> dict[str, float]:
             confusion += counted.confusion
         sweeps.add(counted.image_id, counted.counts)
         seen.update(counted.remarks)
-    log_cams(seen)
+    log_cams(args, seen)
     scores = Scores(summed_counts(confusion))
     result = Result(scores, args.cam_eval_thres, sweeps.result())
     if is_first():

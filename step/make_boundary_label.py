@@ -52,7 +52,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     ids = data.ids(args.train_aug_list, preflight)
     check_images(data, ids, preflight)
-    check_cams(args, ids, preflight)
+    check_cams(args, ids, preflight, image=data.root.image)
     if args.uses_saliency:
         check_saliency(data, ids, preflight)
     preflight.makes(
@@ -84,7 +84,7 @@ def run(args: Config) -> None:
     ):
         seen.update(remarks)
         seen_cams.update(cam_remarks)
-    log_cams(seen_cams)
+    log_cams(args, seen_cams, made=[path for image_id in ids for path in label_paths(args, image_id)])
     for remark, count in sum(gathered(seen), Counter()).items():
         log.info("%d saliency maps %s", count, remark)
 

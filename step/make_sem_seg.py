@@ -70,7 +70,7 @@ def check(args: Config, preflight: Preflight) -> None:
     data = DataSet(args)
     ids = data.ids(args.infer_list_or_default, preflight)
     check_images(data, ids, preflight)
-    check_cams(args, ids, preflight)
+    check_cams(args, ids, preflight, image=data.root.image)
     remedy = "run train_sbe_boundary first, or point --bes_weights_name at a checkpoint"
     checkpoint = Path(args.bes_weights_name)
     check_network("the boundary network's checkpoint", checkpoint, ResNet50SBE, preflight, remedy)
@@ -119,7 +119,7 @@ def run(args: Config) -> None:
             for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
                 seen.update(saved.remarks)
                 sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
-    log_cams(seen)
+    log_cams(args, seen, made=[path for image_id in ids for path in output_paths(args, image_id)])
     total = sum(gathered(sizes), Counter[str]())
     if total["files"]:
         log.info("%d files of scores, %d bytes an image", total["files"], round(total["bytes"] / total["files"]))

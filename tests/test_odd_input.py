@@ -139,7 +139,7 @@ def cam_content(keys: object, full: np.ndarray) -> bytes:
         (lambda sound: pickle.dumps(Evil()), "not a .npy file"),
         (
             lambda sound: cam_content(torch.tensor([3]), np.ones((1, 40, 52), np.float32)),
-            r"its maps [3] are not all of classes (0 to 2)",
+            "its maps [3] are not all of classes (0 to 2)",
         ),
         (lambda sound: cam_content(torch.tensor([0]), np.full((1, 40, 52), np.nan, np.float32)), "NaN"),
         (lambda sound: cam_content(torch.tensor([0]), np.ones((1, 41, 52), np.float32)), "another image size"),

@@ -114,7 +114,7 @@ def test_labels_are_tried():
             raise InputError(f"no label for {image_id}")
 
     preflight = Preflight()
-    preflight.labels(["good", "x", "y"], read)
+    preflight.tries("image labels", ["good", "x", "y"], read)
     assert text_of(preflight) == "2 of 3 image labels unusable: no label for x, no label for y"
 
 

@@ -12,6 +12,7 @@ import torch
 from misc.evaluation import confusion_matrix
 from misc.image_io import read_label_map
 from run_sample import main
+from step.common import _spread
 from step.masks import classes_of
 from tests.test_chain import error_of, only
 from voc12.image_set import VOCRoot, read_list
@@ -145,14 +146,93 @@ def test_classes_beyond_the_labels(tiny_voc, tiny_args, tmp_path, capsys):
 
 
 def test_a_folder_of_several_formats_is_told(tiny_voc, tiny_args, tmp_path, capsys):
-    """A file by class with one class too many may look like CRF scores: {0, 1} of an image of class 0."""
     cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
     first, (keys, maps) = next(iter(cams.items()))
-    np.save(tmp_path / "cam_out_dir" / f"{first}.npy", FORMATS["crf"](keys, maps))
+    np.save(tmp_path / "cam_out_dir" / f"{first}.npy", FORMATS["clip-es"](keys, maps))
     assert main([*tiny_args(), *only("eval_cam")]) == 0
     said = capsys.readouterr().out
-    assert "1 of 4 CAM files are crf" in said and "3 of 4 CAM files are classes" in said
+    assert "1 of 4 CAM files are clip-es" in said and "3 of 4 CAM files are classes" in said
     assert "of several formats: if all are of one method, say --cam_format" in said
+
+
+TWO_READINGS = "3 CAM files look like classes and 1 like crf, but a method writes one of the two: say --cam_format"
+
+
+@pytest.fixture
+def two_readings(tiny_voc, tmp_path) -> Path:
+    """A folder of files by class, but for the second image's, which are CRF scores."""
+    cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
+    _, (second, (keys, maps)), *_ = cams.items()
+    np.save(tmp_path / "cam_out_dir" / f"{second}.npy", FORMATS["crf"](keys, maps))
+    return tmp_path / "cam_out_dir"
+
+
+def test_two_readings_of_one_kind_of_file_are_refused_first(two_readings, tiny_args, tmp_path, capsys):
+    """A file by class with one class too many may look like CRF scores: {0, 1} of an image of class 0."""
+    error = error_of([*tiny_args(), *only("eval_cam", "make_boundary_label")], capsys)
+    assert error == f"error: {two_readings}: by the labels of their images, {TWO_READINGS}"
+    assert not (two_readings / "eval_cam.json").exists() and not (tmp_path / "cam_vis_dir").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_readings_that_are_met_later_leave_nothing(two_readings, tiny_args, tmp_path, capsys, monkeypatch, workers):
+    monkeypatch.setattr("step.common.LOOKED_AT", 1)
+    assert TWO_READINGS in error_of([*tiny_args(num_workers=workers), *only("eval_cam")], capsys)
+    assert not (two_readings / "eval_cam.json").exists()
+    arguments = [*tiny_args(num_workers=workers), *only("make_boundary_label")]
+    for _ in range(2):  # nothing is taken for finished
+        assert TWO_READINGS in error_of(arguments, capsys)
+        assert not list((tmp_path / "cam_vis_dir").glob("*.png"))
+        assert not list((tmp_path / "boundary_label_dir").glob("*.png"))
+
+
+# --- looked at before anything runs
+
+
+def test_a_few_cams_are_read_before_anything_runs(tiny_voc, tiny_args, tmp_path, capsys):
+    cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
+    first, second, third, fourth = list(cams)[:4]
+    contents = {first: {}, second: {0: np.ones((5, 5))}, third: {19: cams[third][1][0]}, fourth: {"x": np.ones(3)}}
+    for image_id, content in contents.items():
+        np.save(tmp_path / "cam_out_dir" / f"{image_id}.npy", content)
+    arguments = [*tiny_args(), *only("train_cam", "eval_cam", "make_boundary_label")]
+    error = error_of(arguments, capsys)
+    assert error.startswith("error: 3 of 4 CAMs looked at unusable: ")  # once, although two steps read them
+    assert f"{second}.npy: made for another image size: a map is (5, 5)" in error
+    assert f"{third}.npy: it holds maps of classes [19]" in error
+    assert f"{fourth}.npy: no CAM file of a known format" in error
+    assert not (tmp_path / "sess").exists()
+    assert "not sbe, as --cam_format says" in error_of([*arguments, "--cam_format=sbe"], capsys)
+
+
+def test_which_cams_are_looked_at():
+    assert _spread([]) == [] and _spread(["a"]) == ["a"]
+    assert _spread(list("abcdefghijklmnop")) == list("abcdefghijklmnop")
+    many = [str(number) for number in range(1464)]
+    chosen = _spread(many)
+    assert len(set(chosen)) == 16 and (chosen[0], chosen[-1]) == ("0", "1463")
+    assert max(np.diff([int(image_id) for image_id in chosen])) == 98
+
+
+def test_what_is_missing_is_not_said_twice(tiny_voc, tiny_args, tmp_path, capsys):
+    cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
+    root = Path(shutil.copytree(tiny_voc, tmp_path / "voc"))
+    without_cam, cut_short, without_label, without_truth = list(cams)[:4]
+    (tmp_path / "cam_out_dir" / f"{without_cam}.npy").unlink()
+    (tmp_path / "cam_out_dir" / f"{cut_short}.npy").write_bytes(b"\x93NUMPY")
+    VOCRoot(root).annotation(without_label).unlink()
+    VOCRoot(root).truth(without_truth).unlink()
+    assert main([*tiny_args(voc12_root=root), *only("eval_cam")]) == 2
+    error = capsys.readouterr().err
+    assert "4 problems" in error
+    assert all(error.count(image_id) == 1 for image_id in list(cams)[:2]) and "CAMs looked at" not in error
+
+
+@pytest.mark.parametrize("cam_format", ["classes", "crf", "clip-es"])
+def test_make_cam_writes_one_format(tiny_args, tmp_path, capsys, cam_format):
+    arguments = [*tiny_args(cam_format=cam_format), *only("train_cam", "make_cam", "eval_cam")]
+    assert f"--cam_format {cam_format}, but make_cam writes sbe: leave it at auto" in error_of(arguments, capsys)
+    assert not (tmp_path / "sess").exists()
 
 
 def test_doubt_is_settled_by_the_setting(tiny_voc, tiny_args, tmp_path, capsys):
