@@ -49,6 +49,8 @@ def make_labels(
 
     source        xml (Annotations/) or masks (SegmentationClass/)
     """
+    if not root.root.is_dir():
+        raise InputError(f"voc12_root: there is no folder {root.root}")
     from misc.parallel import parallel_map
     from voc12.image_labels import annotated_classes, masked_classes
 

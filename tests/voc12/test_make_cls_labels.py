@@ -103,6 +103,7 @@ def test_what_cannot_be_used_is_named(own_set, capsys):
     ("more", "expected"),
     [
         (["--source", "json"], "--source"),
+        (["--voc12_root", "/nope"], "voc12_root: there is no folder /nope"),
         (["--num_workers", "-1"], "'-1' is no whole number"),
         (["--list", "missing.txt"], "missing.txt: no such list"),
         (["--class_names", "missing.txt"], "missing.txt: no such list"),
