@@ -257,7 +257,8 @@ def _array(value: Any) -> np.ndarray:
         numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
         if math.prod(size) > len(numbers):
             raise ValueError(f"a tensor of size {size} made of {len(numbers)} numbers")
-        return numbers.as_strided(size, stride, offset).numpy()
+        values = numbers.as_strided(size, stride, offset)
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
     raise ValueError(f"{kind} where an array should be")
 
 

@@ -357,6 +357,15 @@ def test_scores_above_one_are_taken_and_told(tmp_path):
     assert "hold scores above 1: the thresholds apply to them as they are" in remarks
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_every_type_of_score(tmp_path, dtype):
+    """As of a network that ran under autocast."""
+    maps = torch.from_numpy(MAPS[SHOWN]).to(dtype)
+    for content in (sbe() | {"high_res": maps, "cam": maps[:, :2, :3]}, dict(zip(SHOWN, maps, strict=True))):
+        cam, _ = read(saved(tmp_path, content))
+        np.testing.assert_array_equal(cam.cam_full, maps.float().numpy())
+
+
 def test_files_of_older_numpy_and_of_other_protocols(tmp_path):
     content = {np.int64(3): MAPS[3], np.int64(7): MAPS[7].astype(np.float16)}
     for protocol in (2, 3, 4):
