@@ -32,10 +32,11 @@ class Config:
     voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.")
     saliency_dir: str | None = setting(None, "Saliency maps, ID.png (default: Sal/ in voc12_root).")
     class_names: str = setting("voc12/class_names.txt", "Class names, one a line, in the order of their numbers.")
-    cls_labels: str = setting(
-        "voc12/cls_labels.txt",
+    cls_labels: str | None = setting(
+        None,
         "Image labels: a line 'ID c c …' an image, classes from 0, or .csv with the header image_id,classes and names "
-        "separated by ';'; an ID it lacks is looked up in Annotations/.",
+        "separated by ';'; an ID it lacks is looked up in Annotations/ (default: voc12/cls_labels.txt with VOC's class "
+        "names, else Annotations/ alone).",
     )
     train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.")
     train_list: str = setting("voc12/train.txt", "Images that get pseudo masks unless infer_list says otherwise.")

@@ -21,7 +21,7 @@ from misc.files import remove
 from misc.image_io import image_size
 from misc.preflight import Preflight, cam_fault, file_fault, image_fault
 from misc.progress import Progress
-from voc12.image_labels import ImageLabels, read_class_names
+from voc12.image_labels import VOC_LABELS, VOC_NAMES, ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, merged, near_miss, read_list
 
 LOOKED_AT = 16  # CAM files that are read before anything runs: reading all takes minutes
@@ -42,7 +42,8 @@ class DataSet:
 
     @cached_property
     def labels(self) -> ImageLabels:
-        return ImageLabels(self._args.cls_labels, self.root, self.class_names)
+        path = self._args.cls_labels or (VOC_LABELS if self.class_names == read_class_names(VOC_NAMES) else None)
+        return ImageLabels(path, self.root, self.class_names)
 
     def ids(self, path: str | Path, preflight: Preflight | None = None) -> list[str]:
         """The IDs of a list; with `preflight`, what is wrong with the list becomes one of its problems."""

@@ -8,9 +8,10 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation import VOID
 from misc.image_io import read_label_map
-from voc12.image_set import VOCRoot, composed, read_lines
+from voc12.image_set import PROJECT, VOCRoot, composed, read_lines
 from voc12.label_file import LabelFile, closest
 
+VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
 
 
@@ -28,28 +29,35 @@ def read_class_names(path: str | Path) -> list[str]:
 class ImageLabels:
     """Looks up the classes of an image, in the label file or else in its XML annotation.
 
-    path          label file, text or CSV (see voc12/label_file.py)
+    path          label file, text or CSV (see voc12/label_file.py); None: there are annotations only
     Raises        InputError if the label file cannot be used
     """
 
-    def __init__(self, path: str | Path, root: VOCRoot, class_names: list[str]) -> None:
+    def __init__(self, path: str | Path | None, root: VOCRoot, class_names: list[str]) -> None:
         self.path = path
         self.root = root
         self.class_names = class_names
-        self._listed = LabelFile(path, class_names)
+        self._listed = LabelFile(path, class_names) if path is not None else None
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         """(K,) int64, the classes of an image, from 0, sorted, each once; K may be 0.
 
         Raises    InputError if there is no label, or one that is no class.
         """
-        keys = self._listed.get(image_id)
+        keys = self._listed.get(image_id) if self._listed else None
         if keys is None:
             annotation = self.root.annotation(image_id)
             if not annotation.is_file():
-                raise InputError(f"no label for {image_id}: neither in {self.path} nor at {annotation}")
+                raise InputError(f"no label for {image_id}: {self._where_not(annotation)}")
             keys = annotated_classes(annotation, self.class_names)
         return np.array(sorted(set(keys)), np.int64)
+
+    def _where_not(self, annotation: Path) -> str:
+        """Where there is no label of an image; a file that the user did not name is not named here either."""
+        if self._listed and self.path != VOC_LABELS:
+            return f"neither in {self.path} nor at {annotation}"
+        listed = "VOC's labels do not list it, " if self.path else ""
+        return f"{listed}there is no {annotation}, and --cls_labels names no label file"
 
     def many_hot(self, image_id: str) -> np.ndarray:
         """(C,) float32, 1 where the image shows the class."""

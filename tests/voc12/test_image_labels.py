@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from misc.errors import InputError
-from voc12.image_labels import ImageLabels, read_class_names
+from voc12.image_labels import VOC_LABELS, VOC_NAMES, ImageLabels, read_class_names
 from voc12.image_set import VOCRoot
 
 CLASSES = ["cat", "dog", "potted plant"]
@@ -94,6 +94,21 @@ def test_an_annotation_reads_no_other_file(labels_of, tmp_path):
     annotate(tmp_path, "a", "&x;", head=head)
     with pytest.raises(InputError, match=r"a\.xml"):
         labels_of("")["a"]
+
+
+def test_annotations_alone(tmp_path):
+    annotate(tmp_path, "a", "dog")
+    labels = ImageLabels(None, VOCRoot(tmp_path), CLASSES)
+    assert labels["a"].tolist() == [1]
+    with pytest.raises(InputError, match=r"^no label for b: there is no .*b\.xml, and --cls_labels names no"):
+        labels["b"]
+
+
+def test_the_project_s_own_labels_are_not_called_a_file(tmp_path):
+    labels = ImageLabels(VOC_LABELS, VOCRoot(tmp_path), read_class_names(VOC_NAMES))
+    assert labels["2007_000032"].tolist() == [0, 14]
+    with pytest.raises(InputError, match=r"^no label for b: VOC's labels do not list it, there is no .*b\.xml, and --"):
+        labels["b"]
 
 
 def test_no_label_file(tmp_path):
