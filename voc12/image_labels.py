@@ -16,13 +16,21 @@ MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background an
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """The C class names in the order of their numbers."""
+    """The C class names in the order of their numbers.
+
+    Raises    InputError if there are too few or too many, one occurs twice (in whatever Unicode form), or one is the
+              background, which has number 0 already.
+    """
     names = read_lines(path)
     if not 1 <= len(names) <= MAX_CLASSES:
         raise InputError(f"{path}: {len(names)} class names, expected 1 to {MAX_CLASSES}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path}: the class {twice!r} occurs twice")
+    before: set[str] = set()
+    for name in names:
+        if name.casefold() == "background":
+            raise InputError(f"{path}: {name!r} is no class name, 0 is background already: leave it out")
+        if composed(name) in before:
+            raise InputError(f"{path}: the class {name!r} occurs twice")
+        before.add(composed(name))
     return names
 
 
@@ -48,14 +56,16 @@ class ImageLabels:
         if keys is None:
             annotation = self.root.annotation(image_id)
             if not annotation.is_file():
-                raise InputError(f"no label for {image_id}: {self._where_not(annotation)}")
+                raise InputError(f"no label for {image_id}: {self._where_not(image_id, annotation)}")
             keys = annotated_classes(annotation, self.class_names)
         return np.array(sorted(set(keys)), np.int64)
 
-    def _where_not(self, annotation: Path) -> str:
+    def _where_not(self, image_id: str, annotation: Path) -> str:
         """Where there is no label of an image; a file that the user did not name is not named here either."""
         if self._listed and self.path != VOC_LABELS:
-            return f"neither in {self.path} nor at {annotation}"
+            other = self._listed.with_ending(image_id)
+            advice = f"; the file lists {other!r}, but IDs have no ending" if other else ""
+            return f"neither in {self.path} nor at {annotation}{advice}"
         listed = "VOC's labels do not list it, " if self.path else ""
         return f"{listed}there is no {annotation}, and --cls_labels names no label file"
 

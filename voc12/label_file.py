@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files import replacing
-from voc12.image_set import composed, read_text
+from voc12.image_set import IMAGE_ENDINGS, composed, read_text
 
 CSV_HEADER = ["image_id", "classes"]
 
@@ -29,6 +29,11 @@ class Row(NamedTuple):
     text: str
     image_id: str
     classes: list[str]  # numbers or names, as written
+
+    @property
+    def may_be_longer(self) -> bool:
+        """Whether what a line of text has for classes may belong to its ID."""
+        return bool(self.classes) and "\t" not in self.text
 
 
 class LabelFile:
@@ -45,9 +50,11 @@ class LabelFile:
         for row in _csv_rows(path) if self._in_names else _text_rows(path):
             before = self._rows.setdefault(composed(row.image_id), row)
             if before is not row and set(before.classes) != set(row.classes):
+                may_be_longer = not self._in_names and any(each.may_be_longer for each in (before, row))
                 raise InputError(
                     f"{path}, line {row.line}: {row.image_id!r} shows {_listing(row)} here, "
                     f"but {_listing(before)} in line {before.line}: keep one of them"
+                    + (", or, if the ID has blanks, put a tab behind it" if may_be_longer else "")
                 )
 
     def get(self, image_id: str) -> list[int] | None:
@@ -62,6 +69,11 @@ class LabelFile:
                 f"but may be meant for {image_id!r}: put a tab behind the ID"
             )
         return None
+
+    def with_ending(self, image_id: str) -> str | None:
+        """The ID followed by the ending of an image, if the file lists that."""
+        names = (composed(f"{image_id}{ending}") for ending in IMAGE_ENDINGS)
+        return next((self._rows[name].image_id for name in names if name in self._rows), None)
 
     @cached_property
     def _other_readings(self) -> dict[str, Row]:
@@ -79,7 +91,12 @@ class LabelFile:
             return self._number[composed(text)]
         if not self._in_names and _is_number(text) and int(text) < len(self.class_names):
             return int(text)
-        expected = closest(text, self.class_names) if self._in_names else f"(0 to {len(self.class_names) - 1})"
+        if not self._in_names:
+            expected = f"(0 to {len(self.class_names) - 1})"
+        elif _is_number(text):
+            expected = "(names are expected in .csv, not numbers: see --class_names)"
+        else:
+            expected = closest(text, self.class_names)
         raise InputError(f"{self.path}, line {row.line}: {text!r} of {row.image_id} is no class {expected}")
 
 

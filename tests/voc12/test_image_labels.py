@@ -67,6 +67,13 @@ def test_neither_file_nor_annotation(labels_of):
         labels_of("b 0\n")["2007_000032"]
 
 
+def test_a_file_that_lists_ids_with_their_ending(labels_of, tmp_path):
+    with pytest.raises(InputError, match=r"nor at .*a\.xml; the file lists 'a\.jpg', but IDs have no ending$"):
+        labels_of("a.jpg 0\n")["a"]
+    annotate(tmp_path, "a", "dog")
+    assert labels_of("a.jpg 0\n")["a"].tolist() == [1]
+
+
 @pytest.mark.parametrize("text", ["3", "-1", "1.0", "cat", "0x1", "²", "1,2", "99999999999999999999"])
 def test_a_label_that_is_no_class(labels_of, text):
     with pytest.raises(InputError, match=r"labels\.txt, line 1: .* of a is no class \(0 to 2\)"):
@@ -124,10 +131,17 @@ def test_class_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "0 class names"), ("cat\ndog\ncat\n", "'cat' occurs twice"), ("\n".join(map(str, range(255))), "255 class")],
-    ids=["none", "twice", "too many"],
+    [
+        ("", "0 class names"),
+        ("cat\ndog\ncat\n", "'cat' occurs twice"),
+        ("K\u00fcche\nKu\u0308che\n", "'Ku\u0308che' occurs twice"),  # an umlaut is one letter or two
+        ("\n".join(map(str, range(255))), "255 class"),
+        ("background\ncat\n", "'background' is no class name, 0 is background already: leave it out"),
+        ("cat\n Background \n", "'Background' is no class name, 0 is background already: leave it out"),
+    ],
+    ids=["none", "twice", "twice in Unicode", "too many", "background", "Background"],
 )
 def test_class_names_that_will_not_do(tmp_path, text, message):
-    (tmp_path / "names.txt").write_text(text)
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"names\.txt: .*{message}"):
         read_class_names(tmp_path / "names.txt")

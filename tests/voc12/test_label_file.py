@@ -82,9 +82,36 @@ def test_what_is_no_class_number(label_file, classes):
     assert re.search(r"labels\.txt, line 1: '.+' of a is no class \(0 to 19\)", refused(label_file, f"a {classes}\n"))
 
 
+TAB = ", or, if the ID has blanks, put a tab behind it"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "may_be_longer"),
+    [
+        ("IMG 12 0\nIMG 13 1", "labels.txt", True),  # of IMG 12 and of IMG 13
+        ("IMG 12\nIMG 13", "labels.txt", True),
+        ("a\na 1", "labels.txt", True),
+        ("a\t1\na 2", "labels.txt", True),
+        ("a\t1\na\t2", "labels.txt", False),
+        ("a\t1\na", "labels.txt", False),
+        ("image_id,classes\na,dog\na,Katze", "labels.csv", False),
+    ],
+)
+def test_two_images_may_have_been_read_as_one(label_file, content, name, may_be_longer):
+    error = refused(label_file, content, name)
+    assert error.endswith("keep one of them" + TAB * may_be_longer)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPEG", "png"])
+def test_an_id_with_an_ending(label_file, ending):
+    for labels in (label_file(f"Küche.{ending} 1\n"), label_file(f"image_id,classes\nKüche.{ending},dog", "l.csv")):
+        assert labels.get("Küche") is None and labels.with_ending("Küche") == f"Küche.{ending}"
+        assert labels.with_ending(f"Küche.{ending}") is None and labels.with_ending("K") is None
+
+
 def test_an_image_with_two_opinions(label_file):
     error = refused(label_file, "a 0 2\nb 1\n\na 1\n")
-    assert error.endswith("labels.txt, line 4: 'a' shows 1 here, but 0 2 in line 1: keep one of them")
+    assert error.endswith(f"labels.txt, line 4: 'a' shows 1 here, but 0 2 in line 1: keep one of them{TAB}")
     assert "no class" in refused(label_file, "a\na 1\n")
     assert label_file("a 0 2\na 2 0 0\n").get("a") == [0, 2]  # the same twice
 
@@ -131,7 +158,7 @@ def test_another_header_is_refused(label_file, header):
         ("a,dgo", "line 2: 'dgo' of a is no class (did you mean 'dog'?)"),
         ("a,KATZE", "line 2: 'KATZE' of a is no class (did you mean 'Katze'?)"),
         ("a,unicorn", "line 2: 'unicorn' of a is no class (see --class_names)"),
-        ("a,1", "line 2: '1' of a is no class (see --class_names)"),
+        ("a,1", "line 2: '1' of a is no class (names are expected in .csv, not numbers: see --class_names)"),
         ("a,dog,Katze", "line 2: 3 columns, expected image_id,classes with the names separated by ';'"),
         ("a", "line 2: 1 columns, expected"),
         (",dog", "line 2: the image ID is empty"),
