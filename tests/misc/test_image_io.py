@@ -9,6 +9,7 @@ from PIL import Image
 
 from misc.errors import InputError
 from misc.image_io import (
+    image_size,
     normalise,
     normalised_pair,
     open_image,
@@ -38,6 +39,17 @@ def palette_image(indices: np.ndarray, colours: list[tuple[int, int, int]]) -> I
 
 
 # --- images
+
+
+def test_the_size_of_an_image_is_in_its_header(tmp_path):
+    path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
+    assert image_size(path) == (3, 4)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert image_size(path) == (3, 4)  # the pixels are not asked for
+    path.write_bytes(b"no image")
+    for unreadable in (path, tmp_path / "missing.png"):
+        with pytest.raises(InputError, match=rf"{unreadable.name}: cannot be read as an image"):
+            image_size(unreadable)
 
 
 def test_colours_are_rgb_rows_first(tmp_path):
