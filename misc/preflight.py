@@ -127,7 +127,7 @@ class Preflight:
         return path in self._promised
 
     def tries(self, what: str, items: Sequence[Item], read: Callable[[Item], object]) -> bool:
-        """What a step uses, read one by one; each InputError is told once; returns whether all can be."""
+        """What a step uses, read one by one; each InputError is told once. Returns whether there is none."""
         faults: list[str] = []
         for item in items:
             try:

@@ -115,17 +115,21 @@ def test_bad_input_is_said_once_and_ends_all(voc, tiny_args, tmp_path):
 
 
 def test_an_error_in_one_share_ends_all(voc, tiny_args, alone, tmp_path):
-    """Only the second process meets the CAM of another size; the first one waits for it."""
+    """Only the second process meets the damaged saliency map; the first one waits for it."""
     import shutil
 
-    arguments = arguments_for(tiny_args, voc, tmp_path, cam_out_dir=tmp_path / "cams")
+    arguments = arguments_for(tiny_args, voc, tmp_path, cam_out_dir=tmp_path / "cams", saliency_dir=tmp_path / "sal")
     shutil.copytree(alone(tiny_args) / "cam_out_dir", tmp_path / "cams", ignore=shutil.ignore_patterns("manifest*"))
+    shutil.copytree(voc / "Sal", tmp_path / "sal")
     ids = read_list(voc / "ImageSets" / "Segmentation" / "train.txt")
-    shutil.copy(tmp_path / "cams" / f"{ids[2]}.npy", tmp_path / "cams" / f"{ids[1]}.npy")
+    path = tmp_path / "sal" / f"{ids[1]}.png"
+    content = path.read_bytes()
+    middle = len(content) // 2  # both ends are as they should be: nothing that a quick look tells
+    path.write_bytes(content[:middle] + bytes(40) + content[middle + 40 :])
     run = torchrun(2, [*arguments, *only("make_boundary_label", "train_sbe_boundary")])
     _, errors = run.communicate(timeout=120)
     assert run.returncode != 0
-    assert errors.count(f"error: {tmp_path}/cams/{ids[1]}.npy: made for another image size") == 1
+    assert errors.count(f"error: {path}: cannot be read as an image") == 1
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
