@@ -38,6 +38,9 @@ SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
 
 
+EMPTY = "hold no map, and so tell no format"
+
+
 def says_format(name: str) -> str:
     """The remark that says the format, one a file."""
     return f"are {name}: {FORMATS[name]}"
@@ -108,7 +111,7 @@ def read_any_cam(
         raise InputError(f"{path}: {error}") from error
     name = KEYED.get(stored.family, "crf" if from_one else "classes")
     remarks = {
-        says_format(name): True,
+        EMPTY if not stored.full else says_format(name): True,
         "hold background scores, which are not used: background is the set threshold": len(channels) < len(stored.full),
         "had maps of classes that their image does not show: dropped": bool(extra),
         "have no map for a class that their image shows": len(cam.keys) < len(shown),

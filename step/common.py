@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from misc.cam_formats import FORMATS, FoundCAM, read_any_cam, says_format
+from misc.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
 from misc.checkpoint import load_backbone, load_weights
 from misc.config import Config
 from misc.distributed import gathered, is_first, launched, on_first, share
@@ -109,8 +109,9 @@ def log_cams(args: Config, seen: Counter[str], made: Sequence[Path] = ()) -> Non
     """
     remarks = sum(gathered(seen), Counter[str]())
     formats = [remark for remark in map(says_format, FORMATS) if remark in remarks]
+    files = sum(remarks[remark] for remark in (*formats, EMPTY))
     for remark in sorted(remarks):
-        log.info("%d of %d CAM files %s", remarks[remark], sum(remarks[name] for name in formats), remark)
+        log.info("%d of %d CAM files %s", remarks[remark], files, remark)
     if len(formats) > 1:
         log.warning("CAM files of several formats: if all are of one method, say --cam_format")
     try:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from misc.cam_file import CAM, read_cam, write_cam
-from misc.cam_formats import FORMATS, read_any_cam, zero_is_background
+from misc.cam_formats import EMPTY, FORMATS, read_any_cam, zero_is_background
 from misc.errors import InputError
 
 GOLDEN_FILE = Path(__file__).resolve().parents[1] / "golden" / "upstream_cam_file.npy"
@@ -497,3 +497,10 @@ def test_any_damage_is_an_input_error_or_harmless(tmp_path, make, damage):
         assert set(cam.keys) <= set(SHOWN)
         assert cam.cam_full.shape == (len(cam.keys), *SIZE) and np.isfinite(cam.cam_full).all()
         assert cam.cam_s4.shape == (len(cam.keys), 2, 3)
+
+
+def test_an_empty_file_tells_no_format(tmp_path):
+    """CRF scores of an image without a class and maps by class of one are the same nothing."""
+    np.save(tmp_path / "a.npy", {})
+    found = read_any_cam(tmp_path / "a.npy", size=(5, 9), labels=np.zeros(0, np.int64), n_classes=3)
+    assert found.cam.cam_full.shape == (0, 5, 9) and found.remarks == [EMPTY]
