@@ -23,7 +23,7 @@ from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
 from misc.preflight import Preflight, file_fault, image_fault
-from step.common import DataSet, check_images, check_labels, labelled
+from step.common import DataSet, cam_scores_json, check_images, check_labels, labelled, mask_scores_json
 from step.gallery import candidates, card_of, choose
 from step.pictures import made_paths
 
@@ -40,8 +40,8 @@ def checkpoints(args: Config) -> dict[str, Path]:
 
 def evaluation_files(args: Config) -> dict[str, Path]:
     return {
-        "eval_cam": Path(args.cam_out_dir) / "eval_cam.json",
-        "eval_sem_seg": Path(args.sem_seg_out_dir) / "eval_sem_seg.json",
+        "eval_cam": cam_scores_json(args),
+        "eval_sem_seg": mask_scores_json(args),
     }
 
 
