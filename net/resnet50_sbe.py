@@ -1,6 +1,7 @@
 """Boundary network: five taps of a frozen ResNet-50, one small head each, one probability map (SPEC 5)."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from net.resnet50 import FrozenNormModule, affordable, resnet50_stride16, stem
@@ -39,7 +40,10 @@ class ResNet50SBE(FrozenNormModule):
             self.fc_edge4(tap4)[:, :, :h, :w],
             self.fc_edge5(tap5)[:, :, :h, :w],
         ]
-        return self.fc_edge6(torch.cat(edges, dim=1))
+        # fc_edge6 of the concatenated edges, which are not copied together
+        weights, bias = self.fc_edge6.weight.split(HEAD_CHANNELS, dim=1), self.fc_edge6.bias
+        parts = [F.conv2d(edges[0], weights[0], bias), *map(F.conv2d, edges[1:], weights[1:])]
+        return torch.stack(parts).sum(dim=0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Boundary probability (N, 1, h, w) of normalised images (N, 3, H, W)."""
