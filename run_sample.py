@@ -78,7 +78,8 @@ def stopped(text: str, code: int) -> int:
 
 
 def run(args: Config) -> None:
-    from misc.device import pick_device  # torch and its like are imported only now, so that --help is quick
+    # torch and its like are imported only now, so that --help is quick
+    from misc.device import keep_freed_memory, pick_device
     from misc.distributed import is_first, launched, process_group
     from misc.log import start_log
 
@@ -88,6 +89,7 @@ def run(args: Config) -> None:
         end_with_parent()
         terminate_at_once()
     start_log(args.log_name)
+    keep_freed_memory()
     names = [name for name in (DATA, *STEPS) if getattr(args, f"{name}_pass")]
     if not names:
         raise InputError("every step is switched off: nothing to do")

@@ -1,14 +1,19 @@
-"""Where the networks run."""
+"""Where the networks run, and with how much of the machine."""
 
+import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import nn
 
 from misc.config import available_cores
 from misc.errors import InputError
+
+# parameters of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT, LARGEST_KEPT = 2**30, 2**28  # bytes of freed memory, and of a freed block
 
 
 def pick_device(name: str) -> torch.device:
@@ -42,6 +47,18 @@ def loaders(workers: int, device: torch.device) -> int:
 def workers_beside_network(workers: int, device: torch.device) -> int:
     """Processes that work while the network does: on a CPU they get half of the cores."""
     return workers if device.type == "cuda" else min(workers, max(1, available_cores() // 2))
+
+
+def keep_freed_memory() -> None:
+    """From now on, use freed memory again (glibc only; elsewhere nothing happens).
+
+    By default the large blocks of freed tensors go back to the system, which hands out pages of zeros for the next
+    ones: for activations of tens of MB that takes as long as a convolution.
+    """
+    with suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 @contextmanager

@@ -1,10 +1,15 @@
-"""Which device a process takes."""
+"""Which device a process takes, and what it does with memory."""
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from misc.device import pick_device
 from misc.errors import InputError
+from voc12.image_set import PROJECT
 
 
 def test_each_process_of_torchrun_takes_its_own(monkeypatch):
@@ -21,3 +26,19 @@ def test_each_process_of_torchrun_takes_its_own(monkeypatch):
     with pytest.raises(InputError, match="torch sees 2 CUDA devices"):
         pick_device("cuda")
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_used_again():
+    faults = """
+import resource, torch
+from misc.device import keep_freed_memory
+keep_freed_memory()
+def faults():
+    torch.ones(64 * 2**18)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = faults()
+print(faults() - first)
+"""
+    output = subprocess.run([sys.executable, "-c", faults], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert int(output.stdout) < 1000  # 16384 pages
