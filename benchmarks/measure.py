@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 POLL = 0.05  # seconds between two looks at the memory
 RESERVE = 1500 * 2**20  # bytes left to the rest of the machine
@@ -33,6 +35,82 @@ def worker(job: dict[str, Any], *, watch: bool = False) -> tuple[dict[str, Any],
         return (json.loads(answered.read_text()) if answered.exists() else {}), done
 
 
+class Side:
+    """One side of a row, in a process that waits to be asked."""
+
+    def __init__(self, process: subprocess.Popen[str], result: Path, log: IO[bytes]) -> None:
+        self._process, self.result, self._log = process, result, log
+        self.about = json.loads(self._answer())
+
+    def run(self) -> float:
+        """Seconds a unit of one call."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._answer())
+
+    def finish(self) -> None:
+        """Let it write what its last call returned to `result`."""
+        self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError(self._said())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise RuntimeError(self._said())
+        return line
+
+    def _said(self) -> str:
+        self._log.seek(0)
+        return f"benchmarks.worker failed:\n{self._log.read().decode()[-4000:]}"
+
+
+@contextmanager
+def started(job: dict[str, Any], name: str) -> Iterator[Side]:
+    """A side of a row in a process of its own, so that neither's settings and memory are the other's."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        asked, result = Path(folder) / "job.json", Path(folder) / "result.pt"
+        asked.write_text(json.dumps({**job, "do": "side", "side": name}))
+        command = [sys.executable, "-m", "benchmarks.worker", str(asked), str(result)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=log, text=True, start_new_session=True
+        ) as process:
+            try:
+                yield Side(process, result, log)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def times(job: dict[str, Any], sides: Sequence[str], *, repeat: int, repeat_slow: int) -> dict[str, Any]:
+    """Seconds a unit of the sides of a row, in turn: published, ours, published, ours …, after one call that is not
+    counted (none of a published side that takes minutes); with both sides, the differences of their results too."""
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(started(job, name)) for name in sides}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(-1, repeat):
+            for name, side in running.items():
+                if side.about["slow"] and name == "published" and not 0 <= turn < repeat_slow:
+                    continue
+                taken = side.run()
+                if turn >= 0:
+                    seconds[name].append(taken)
+        for side in running.values():
+            side.finish()
+        about = next(iter(running.values())).about
+        results = {name: str(side.result) for name, side in running.items()}
+        compared = len(sides) > 1
+        return {
+            **about,
+            "units": {name: side.about["units"] for name, side in running.items()},
+            "seconds": seconds,
+            "differences": worker({**job, "do": "differences", **results})[0] if compared else {},
+        }
+
+
 def fresh(command: list[str], *, watch: bool, marker: Path | None = None) -> Run:
     """Run a command in a session of its own.
 
@@ -40,7 +118,7 @@ def fresh(command: list[str], *, watch: bool, marker: Path | None = None) -> Run
     marker    look only from when this file exists, and not at mapped files
     """
     limit = available() - RESERVE
-    started = time.monotonic()
+    begun = time.monotonic()
     peak, stopped = 0, False
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -61,7 +139,7 @@ def fresh(command: list[str], *, watch: bool, marker: Path | None = None) -> Run
         if process.returncode and not stopped:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{log.read().decode()[-4000:]}")
-    return Run(time.monotonic() - started, peak, stopped)
+    return Run(time.monotonic() - begun, peak, stopped)
 
 
 def available() -> int:

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import fresh, machine, memory_above_input, worker
+from benchmarks.measure import fresh, machine, memory_above_input, times, worker
 from benchmarks.report import INFERENCE, chain, comparison, render
 
 GRIDS = ("47x63", "94x125", "188x250", "250x250")
@@ -73,18 +73,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(name: str, args: argparse.Namespace, common: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What a row of the command line stands for, measured."""
-    job = {**common, "do": "times", "repeat": args.repeat, "repeat_slow": args.repeat_slow}
+    turns = {"repeat": args.repeat, "repeat_slow": args.repeat_slow}
     if name in COMPARISONS:
+        sides = ["published", "ours"]
         keys = [key for key in COMPARISONS[name] if key != "boundary_training_amp" or has_amp()]
-        return {
-            key: {**worker({**job, "row": key, "side": "both"})[0], "memory": memories(key, common)} for key in keys
-        }
-    if name == "walk_scaling":
+    elif name == "walk_scaling":
+        sides = ["ours"]
         keys = [f"walk@{grid}" for grid in (TINY_GRIDS if args.tiny else GRIDS)]
+    if name in (*COMPARISONS, "walk_scaling"):
         return {
             key: {
-                **worker({**job, "row": key, "side": "ours"})[0],
-                "memory": {"ours": memory_above_input(key, "ours", common)},
+                **times({**common, "row": key}, sides, **turns),
+                "memory": {side: memory_above_input(key, side, common) for side in sides},
             }
             for key in keys
         }
@@ -94,10 +94,6 @@ def measure(name: str, args: argparse.Namespace, common: dict[str, Any]) -> dict
     if name == "memory":
         return {"memory": {"entries": [e for voc in SETS[args.tiny] for e in step_memory(voc, args, common)]}}
     return {}  # the chain follows from the other rows
-
-
-def memories(key: str, common: dict[str, Any]) -> dict[str, float]:
-    return {side: memory_above_input(key, side, common) for side in ("published", "ours")}
 
 
 def has_amp() -> bool:

@@ -1,4 +1,4 @@
-"""One fresh process of the benchmark: times of a row, the memory of one of its sides, or its input files.
+"""One fresh process of the benchmark: times of a side of a row, its memory, differences of both, or the input files.
 
     python -m benchmarks.worker JOB.json RESULT.json
 
@@ -22,9 +22,10 @@ from benchmarks import inputs
 from benchmarks.inputs import TINY, Scale
 from benchmarks.loaders import loader_speeds
 from benchmarks.measure import tree_bytes
-from benchmarks.rows import Row, Walk
+from benchmarks.rows import Call, Row, Walk
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, BoundaryTrainingAmp, BoundaryTrainingDetached, TrainCam
+from misc.device import keep_freed_memory
 
 ROWS: dict[str, Callable[..., Row]] = {
     "walk": Walk,
@@ -48,11 +49,13 @@ def main() -> None:
     else:
         name, _, size = job["row"].partition("@")  # "walk@188x250": the walk on another grid
         row = ROWS[name](scale, folder, tuple(map(int, size.split("x"))) if size else None)
-        result = (
-            memory(row, job["side"], Path(sys.argv[2]).with_suffix(".begun"))
-            if job["do"] == "memory"
-            else times(row, job)
-        )
+        if job["do"] == "side":
+            side(row, job["side"], Path(sys.argv[2]))
+            return
+        if job["do"] == "differences":
+            result = row.differences(*(torch.load(job[name]) for name in ("published", "ours")))
+        else:
+            result = memory(row, job["side"], Path(sys.argv[2]).with_suffix(".begun"))
     Path(sys.argv[2]).write_text(json.dumps(result))
 
 
@@ -65,28 +68,30 @@ def prepare(scale: Scale, folder: Path, *, large_images: int) -> dict[str, str]:
     return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
 
 
-def times(row: Row, job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds a unit of both sides, in turn: published, ours, published, ours …, after one call that is not counted."""
-    sides = {"published": row.published(), "ours": row.ours()} if job["side"] == "both" else {"ours": row.ours()}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    results: dict[str, Any] = {}
-    for turn in range(-1, job["repeat"]):
-        for side, call in sides.items():
-            if row.slow and side == "published" and not 0 <= turn < job["repeat_slow"]:
-                continue
-            started = time.perf_counter()
-            results[side] = call.run()
-            if turn >= 0:
-                seconds[side].append((time.perf_counter() - started) / call.units)
-    return {
-        "title": row.title,
-        "unit": row.unit,
-        "slow": row.slow,
-        "targets": list(row.targets),
-        "units": {side: call.units for side, call in sides.items()},
-        "seconds": seconds,
-        "differences": row.differences(results["published"], results["ours"]) if "published" in results else {},
-    }
+def side(row: Row, name: str, result: Path) -> None:
+    """Measure one side of a row as often as asked: for each line on stdin, a call and its seconds a unit on stdout.
+
+    The first line on stdout describes the row. What the last call returned is written to `result`.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the steps print is no answer
+    call = made(row, name)
+    about = {"title": row.title, "unit": row.unit, "slow": row.slow, "targets": row.targets, "units": call.units}
+    print(json.dumps(about), file=answers, flush=True)
+    returned = None
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        returned = call.run()
+        print((time.perf_counter() - started) / call.units, file=answers, flush=True)
+    torch.save(returned, result)
+
+
+def made(row: Row, side: str) -> Call:
+    """A side of a row, ours as run_sample.py runs it."""
+    if side == "published":
+        return row.published()
+    keep_freed_memory()
+    return row.ours()
 
 
 def memory(row: Row, side: str, begun: Path) -> dict[str, float]:
@@ -95,7 +100,7 @@ def memory(row: Row, side: str, begun: Path) -> dict[str, float]:
 
     begun     written when the call begins, for the process that watches
     """
-    call = row.published() if side == "published" else row.ours()
+    call = made(row, side)
     gc.collect()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the building

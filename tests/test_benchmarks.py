@@ -103,7 +103,8 @@ def test_the_report(folder, tmp_path, capsys):
 
 def test_times_and_memory_of_a_row(folder, tmp_path):
     row = worker.ROWS["walk"](TINY, folder, (20, 30))
-    found = worker.times(row, {"side": "both", "repeat": 2, "repeat_slow": 1})
+    job = {"tiny": True, "folder": str(folder), "row": "walk@20x30"}
+    found = measure.times(job, ("published", "ours"), repeat=2, repeat_slow=1)
     assert {side: len(times) for side, times in found["seconds"].items()} == {"published": 1, "ours": 2}
     exact = published.random_walk_double(row.cam.numpy(), row.edge.numpy())
     ours = random_walk(row.cam, row.edge, beta=5, exp_times=8).numpy()
@@ -120,6 +121,7 @@ def test_rows_are_merged_into_earlier_results(tmp_path, monkeypatch, capsys):
         "seconds": {"published": [4.0], "ours": [2.0]}, "targets": [], "differences": {"maps": 0.0},
     }  # fmt: skip
     monkeypatch.setattr(run, "worker", lambda job: (answer, None))
+    monkeypatch.setattr(run, "times", lambda *_, **__: answer)
     monkeypatch.setattr(run, "memory_above_input", lambda *_: 1e6)
     out = tmp_path / "results.md"
     for rows in ("make_cam", "train_cam,chain"):
