@@ -22,6 +22,9 @@ from torch.autograd.function import once_differentiable
 
 STEP, TILE, KERNEL = 4, 6, 3  # results, values and weights of a tile, a side
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
+# Results of a channel, N·H·W, from which on fewer multiplications make up for the transforms; in training those of
+# the weights, which have changed since the last step, come on top.
+WORTHWHILE, WORTHWHILE_IN_TRAINING = 160, 512
 TILES_AT_ONCE = 256  # a matrix product of so many rows is efficient, and its buffers stay in the cache
 
 
@@ -68,10 +71,12 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, H, W)."""
-        if not in_float32_on_cpu(x):
+        learning = recorded(self, x)
+        fewest = WORTHWHILE_IN_TRAINING if learning else WORTHWHILE
+        if not in_float32_on_cpu(x) or x[:, 0].numel() < fewest:
             return super().forward(x)
         nhwc = x.permute(0, 2, 3, 1)
-        if recorded(self, x):
+        if learning:
             y = _Differentiable.apply(nhwc, self.weight)
             y = y if self.bias is None else y + self.bias
         else:

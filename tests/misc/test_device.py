@@ -30,15 +30,15 @@ def test_each_process_of_torchrun_takes_its_own(monkeypatch):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_freed_memory_is_used_again():
-    faults = """
+    program = """
 import resource, torch
 from misc.device import keep_freed_memory
 keep_freed_memory()
-def faults():
-    torch.ones(64 * 2**18)  # 64 MiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-counts = [faults() for _ in range(4)]
-print(counts[3] - counts[2])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(64 * 2**18)  # 64 MiB, 16384 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    output = subprocess.run([sys.executable, "-c", faults], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert int(output.stdout) < 1000  # 16384 pages
+    output = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    # a block may be moved before it finds its place
+    assert int(output.stdout) < 8 * 16384

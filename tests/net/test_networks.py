@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from net import winograd
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 
@@ -21,6 +22,14 @@ def boundary_network(fill_with_formula):
     model = ResNet50SBE()
     fill_with_formula(model.state_dict())
     return model
+
+
+@pytest.fixture(autouse=True, params=["as it comes", "Winograd"])
+def convolutions(request, monkeypatch):
+    """The golden images are so small that they would be convolved directly."""
+    if request.param == "Winograd":
+        for name in ("WORTHWHILE", "WORTHWHILE_IN_TRAINING"):
+            monkeypatch.setattr(winograd, name, 0)
 
 
 def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:

@@ -13,6 +13,12 @@ from net.winograd import POINTS, WinogradConv2d, transforms
 SIZES = [(1, 1), (3, 9), (4, 4), (5, 8), (13, 7), (24, 32)]
 
 
+@pytest.fixture(autouse=True)
+def whatever_it_costs(monkeypatch):
+    for name in ("WORTHWHILE", "WORTHWHILE_IN_TRAINING"):
+        monkeypatch.setattr(winograd, name, 0)
+
+
 def pair(channels: int, out_channels: int, *, bias: bool = True) -> tuple[nn.Conv2d, WinogradConv2d]:
     torch.manual_seed(0)
     direct = nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
@@ -129,6 +135,16 @@ def test_other_types_are_convolved_directly():
     assert torch.equal(copy.deepcopy(short).double()(x.double()), copy.deepcopy(direct).double()(x.double()))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(short(x), direct(x))
+
+
+def test_small_images_are_convolved_directly(monkeypatch):
+    monkeypatch.undo()
+    direct, short = pair(8, 8)
+    x = images(1, 8, 22, 22)
+    assert torch.equal(short(x), direct(x))
+    with torch.no_grad():
+        assert not torch.equal(short(x), direct(x))
+        assert torch.equal(short(x[..., :5]), direct(x[..., :5]))
 
 
 @torch.no_grad()
