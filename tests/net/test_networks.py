@@ -39,6 +39,7 @@ def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:
 def test_classifier_logits_loss_and_gradients(golden, classifier):
     g = golden("networks")
     classifier.train()
+    classifier.zero_grad()
     logits = classifier(torch.from_numpy(g["x"]))
     assert_close(logits, g["cam_logits"])
     loss = F.multilabel_soft_margin_loss(logits, torch.from_numpy(g["label"]))
