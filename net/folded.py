@@ -7,14 +7,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
+from net import onednn
+from net.onednn import LaidOut, convolved, geometry
 from net.winograd import WinogradConv2d, in_float32_on_cpu, recorded
-
-# What torch.compile makes of a convolution and what follows it, where torch is built with oneDNN. It is not
-# documented; without it the same is computed in two or three passes.
-ONEDNN = torch.ops.mkldnn
-FUSES = torch.backends.mkldnn.is_available() and all(
-    hasattr(ONEDNN, name) for name in ("_convolution_pointwise", "_convolution_pointwise_")
-)
 
 
 class FoldedConv2d(nn.Module):
@@ -28,29 +23,27 @@ class FoldedConv2d(nn.Module):
         super().__init__()
         self.convolution = fuse_conv_bn_eval(convolution, norm)
         self.relu = relu
+        self._laid_out = LaidOut()
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w).
 
         shortcut  (N, out_channels, h, w), overwritten by the result
         """
-        c = self.convolution
-        if self._fuses(x):
-            geometry = c.padding, c.stride, c.dilation, c.groups
-            after = "relu" if self.relu else "none"
-            if shortcut is None:
-                return ONEDNN._convolution_pointwise(x, c.weight, c.bias, *geometry, after, [], "")
-            summed = ONEDNN._convolution_pointwise_.binary
-            return summed(shortcut, x, c.weight, c.bias, *geometry, "add", 1.0, after, [], "")
-        y = c(x)
+        convolution = self.convolution
+        if self._in_one_pass(x):
+            like = geometry(convolution)
+            weight = self._laid_out.of(convolution.weight, x.shape, like)
+            weight = convolution.weight if weight is None else weight
+            return convolved(x, weight, convolution.bias, like, relu=self.relu, shortcut=shortcut)
+        y = convolution(x)
         if shortcut is not None:
             y = shortcut.add_(y)
         return F.relu(y, inplace=True) if self.relu else y
 
-    def _fuses(self, x: torch.Tensor) -> bool:
-        """Whether all can be computed in one pass over the results."""
+    def _in_one_pass(self, x: torch.Tensor) -> bool:
         direct = in_float32_on_cpu(x) and not isinstance(self.convolution, WinogradConv2d)
-        return FUSES and direct and not recorded(self.convolution, x)
+        return onednn.AVAILABLE and direct and not recorded(self.convolution, x)
 
 
 class FoldedBottleneck(nn.Module):

@@ -20,11 +20,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from net import onednn
+
 STEP, TILE, KERNEL = 4, 6, 3  # results, values and weights of a tile, a side
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 # Results of a channel, N·H·W, from which on fewer multiplications make up for the transforms; in training those of
 # the weights, which have changed since the last step, come on top.
 WORTHWHILE, WORTHWHILE_IN_TRAINING = 160, 512
+GROUPED: onednn.Geometry = ((0, 0), (1, 1), (1, 1), TILE**2)
 TILES_AT_ONCE = 256  # a matrix product of so many rows is efficient, and its buffers stay in the cache
 
 
@@ -55,6 +58,10 @@ class WinogradConv2d(nn.Conv2d):
 
     _transformed: tuple[torch.Tensor, int, torch.Tensor] | None = None  # weights, their version, what they became
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._laid_out = onednn.LaidOut()
+
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> Self:
         """The same convolution with the same parameters.
@@ -80,8 +87,34 @@ class WinogradConv2d(nn.Conv2d):
             y = _Differentiable.apply(nhwc, self.weight)
             y = y if self.bias is None else y + self.bias
         else:
-            y = convolved(nhwc, self._kernel(), self.bias)
+            y = self._convolved(nhwc)
         return y.permute(0, 3, 1, 2)
+
+    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, H, W, C) → (N, H, W, out_channels), a band of tile rows at a time."""
+        n, h, w, _ = x.shape
+        padded, (rows, columns) = whole_tiles(x)
+        result = x.new_empty(n, h, w, self.out_channels)
+        bias = x.new_zeros(()) if self.bias is None else self.bias
+        weights = self._kernel()
+        at_once = max(1, TILES_AT_ONCE // (n * columns))
+        for first in range(0, rows, at_once):
+            values = tiles(padded[:, STEP * first : STEP * (first + at_once) + TILE - STEP])
+            band = result[:, STEP * first : STEP * (first + at_once)]
+            patches = untiled(self._products(values, weights), n, columns)
+            torch.add(patches[:, : band.shape[1], :w], bias, out=band)
+        return result
+
+    def _products(self, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """As `multiplied`, where possible as a convolution of single pixels with a group for each of the 36."""
+        if onednn.AVAILABLE:
+            flat = values.reshape(1, len(values), 1, -1).permute(0, 3, 1, 2)
+            laid_out = self._laid_out.of(weights.view(-1, self.in_channels, 1, 1), flat.shape, GROUPED)
+            if laid_out is not None:
+                return (
+                    onednn.convolved(flat, laid_out, None, GROUPED).permute(0, 2, 3, 1).reshape(*values.shape[:2], -1)
+                )
+        return multiplied(values, weights)
 
     def _kernel(self) -> torch.Tensor:
         """The transformed weights, kept until the weights change."""
@@ -104,22 +137,6 @@ def recorded(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *convolution.parameters()))
 
 
-def convolved(x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """(N, H, W, C) with transformed weights (36, O, C) → (N, H, W, O), a band of tile rows at a time."""
-    n, h, w, _ = x.shape
-    padded, (rows, columns) = whole_tiles(x)
-    result = x.new_empty(n, h, w, weights.shape[1])
-    bias = x.new_zeros(()) if bias is None else bias
-    at_once = max(1, TILES_AT_ONCE // (n * columns))
-    for first in range(0, rows, at_once):
-        values = tiles(padded[:, STEP * first : STEP * (first + at_once) + TILE - STEP])
-        products = torch.bmm(values, weights.mT)
-        band = result[:, STEP * first : STEP * (first + at_once)]
-        patches = untiled(products, n, columns)
-        torch.add(patches[:, : band.shape[1], :w], bias, out=band)
-    return result
-
-
 class _Differentiable(torch.autograd.Function):
     """The convolution with both its gradients, which are products of the same size."""
 
@@ -129,7 +146,7 @@ class _Differentiable(torch.autograd.Function):
         padded, ctx.tiles = whole_tiles(x)
         values, weights = tiles(padded), kernel(weight)
         ctx.save_for_backward(values, weights)
-        return untiled(torch.bmm(values, weights.mT), n, ctx.tiles[1])[:, :h, :w]
+        return untiled(multiplied(values, weights), n, ctx.tiles[1])[:, :h, :w]
 
     @staticmethod
     @once_differentiable
@@ -145,7 +162,7 @@ class _Differentiable(torch.autograd.Function):
             spread = VALUES.T @ torch.bmm(products, weights).view(TILE**2, -1)
             to_x = overlaid(spread.view(TILE, TILE, n, rows, columns, channels))[:, 1 : h + 1, 1 : w + 1]
         if ctx.needs_input_grad[1]:
-            of_weights = torch.bmm(products.mT, values).view(TILE**2, -1)
+            of_weights = torch.bmm(products.mT, values.transpose(0, 1)).view(TILE**2, -1)
             to_weight = (WEIGHTS.T @ of_weights).view(KERNEL, KERNEL, out_channels, channels).permute(2, 3, 0, 1)
         return to_x, to_weight
 
@@ -157,6 +174,11 @@ def kernel(weight: torch.Tensor) -> torch.Tensor:
     return (WEIGHTS @ flat).view(TILE**2, out_channels, channels)
 
 
+def multiplied(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Transformed tiles (T, 36, C) times transformed weights (36, O, C) → products (T, 36, O)."""
+    return torch.bmm(values.transpose(0, 1), weights.mT).transpose(0, 1)
+
+
 def whole_tiles(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
     """(N, H, W, C) with the zeros around it that tiles need, and how many rows and columns of tiles there are."""
     h, w = x.shape[1:3]
@@ -165,18 +187,18 @@ def whole_tiles(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
 
 
 def tiles(padded: torch.Tensor) -> torch.Tensor:
-    """The transformed tiles (36, N·rows·columns, C) of (N, 4·rows + 2, 4·columns + 2, C)."""
+    """The transformed tiles (N·rows·columns, 36, C) of (N, 4·rows + 2, 4·columns + 2, C)."""
     windows = padded.unfold(1, TILE, STEP).unfold(2, TILE, STEP)
     # tile by tile in memory, which is read in runs and transformed in the cache
     flat = windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, TILE**2, padded.shape[3])
-    return (VALUES @ flat).transpose(0, 1)
+    return VALUES @ flat
 
 
 def untiled(products: torch.Tensor, n: int, columns: int) -> torch.Tensor:
-    """Products (36, N·rows·columns, O) → results (N, 4·rows, 4·columns, O)."""
+    """Products (N·rows·columns, 36, O) → results (N, 4·rows, 4·columns, O)."""
     out_channels = products.shape[2]
-    patches = (RESULTS @ products.view(TILE**2, -1)).view(STEP, STEP, n, -1, columns, out_channels)
-    return patches.permute(2, 3, 0, 4, 1, 5).reshape(n, -1, STEP * columns, out_channels)
+    patches = (RESULTS @ products).view(n, -1, columns, STEP, STEP, out_channels)
+    return patches.transpose(2, 3).reshape(n, -1, STEP * columns, out_channels)
 
 
 def overlaid(spread: torch.Tensor) -> torch.Tensor:

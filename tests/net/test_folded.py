@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from net import folded
+from net import onednn
 from net.folded import FoldedBottleneck, FoldedConv2d
 
 
@@ -28,8 +28,8 @@ def block(*, stride: int = 1, channels: int = 32) -> Bottleneck:
 @pytest.fixture(params=["fused", "not fused"])
 def fused(request, monkeypatch):
     if request.param == "not fused":
-        monkeypatch.setattr(folded, "FUSES", False)
-    elif not folded.FUSES:
+        monkeypatch.setattr(onednn, "AVAILABLE", False)
+    elif not onednn.AVAILABLE:
         pytest.skip("torch without oneDNN")
     return request.param
 
@@ -54,7 +54,7 @@ def test_the_input_of_a_block_with_downsample_stays(fused):
 
 @torch.inference_mode()
 def test_the_fused_way_is_taken(monkeypatch):
-    if not folded.FUSES:
+    if not onednn.AVAILABLE:
         pytest.skip("torch without oneDNN")
     made = FoldedConv2d(nn.Conv2d(4, 4, 1).eval(), norm(4))
     monkeypatch.setattr(made.convolution, "forward", None)  # would be called otherwise
