@@ -35,7 +35,7 @@ def exact(direct: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("n", [1, 3])
-def test_is_as_accurate_as_a_direct_convolution(size, n):
+def test_accuracy_is_that_of_float32(size, n):
     direct, short = pair(64, 48)
     x = images(n, 64, *size)
     with torch.no_grad():
