@@ -9,7 +9,6 @@ Writes a Markdown table and, beside it, everything that was measured as JSON.
 
 import argparse
 import json
-import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -49,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or (args.work / "tiny.md" if args.tiny else Path("benchmarks/results.md"))
     if args.tiny:
         args.repeat = args.repeat_slow = 1
-    command = shlex.join(["python", "-m", "benchmarks.run", *(sys.argv[1:] if argv is None else argv)])
+    command = f"python -m benchmarks.run --rows {args.rows} --repeat {args.repeat} --repeat-slow {args.repeat_slow}"
+    if "memory" in wanted:
+        command += f" --memory-images {args.memory_images}"
 
     folder = (args.work / ("tiny" if args.tiny else "full")).resolve()
     common = {"tiny": args.tiny, "folder": str(folder)}
