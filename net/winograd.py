@@ -2,7 +2,8 @@
 
 A tile of 6×6 values and the 3×3 kernel are transformed (36 values each), multiplied value by value and transformed
 back into 4×4 results: 36 multiplications instead of 144. Over the channels, the products of all tiles are 36 matrix
-products. Half of a ResNet-50's arithmetic is in such convolutions, and oneDNN computes them directly.
+products. A third of the arithmetic of our ResNet-50 is in such convolutions of layer3 and layer4, and oneDNN computes
+them directly.
 
 In float32 its errors are a few times those of a direct convolution, but only with a good choice of the interpolation's
 points: with the usual 0, ±1, ±2, ∞ they are more than twice as large again (tests/net/test_winograd.py). In layer3 and
