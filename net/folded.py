@@ -7,9 +7,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from net import onednn
-from net.onednn import LaidOut, convolved, geometry
-from net.winograd import WinogradConv2d, in_float32_on_cpu, recorded
+from net import convolution as compiled
+from net.convolution import FrozenConvolution
+from net.winograd import in_float32_on_cpu, recorded
 
 
 class FoldedConv2d(nn.Module):
@@ -23,27 +23,21 @@ class FoldedConv2d(nn.Module):
         super().__init__()
         self.convolution = fuse_conv_bn_eval(convolution, norm)
         self.relu = relu
-        self._laid_out = LaidOut()
+        self._frozen: FrozenConvolution | None = None
 
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w).
 
         shortcut  (N, out_channels, h, w), overwritten by the result
         """
-        convolution = self.convolution
-        if self._in_one_pass(x):
-            like = geometry(convolution)
-            weight = self._laid_out.of(convolution.weight, x.shape, like)
-            weight = convolution.weight if weight is None else weight
-            return convolved(x, weight, convolution.bias, like, relu=self.relu, shortcut=shortcut)
-        y = convolution(x)
+        if in_float32_on_cpu(x) and not recorded(self.convolution, x) and compiled.available():
+            if self._frozen is None:
+                self._frozen = FrozenConvolution(self.convolution)
+            return self._frozen(x, relu=self.relu, shortcut=shortcut)
+        y = self.convolution(x)
         if shortcut is not None:
             y = shortcut.add_(y)
         return F.relu(y, inplace=True) if self.relu else y
-
-    def _in_one_pass(self, x: torch.Tensor) -> bool:
-        direct = in_float32_on_cpu(x) and not isinstance(self.convolution, WinogradConv2d)
-        return onednn.AVAILABLE and direct and not recorded(self.convolution, x)
 
 
 class FoldedBottleneck(nn.Module):

@@ -1,9 +1,9 @@
-"""3×3 convolutions on the CPU with a quarter of the multiplications: Winograd's F(4×4, 3×3).
+"""3×3 convolutions with a quarter of the multiplications, and gradients: Winograd's F(4×4, 3×3).
 
 A tile of 6×6 values and the 3×3 kernel are transformed (36 values each), multiplied value by value and transformed
 back into 4×4 results: 36 multiplications instead of 144. Over the channels, the products of all tiles are 36 matrix
 products. A third of the arithmetic of our ResNet-50 is in such convolutions of layer3 and layer4, and oneDNN computes
-them directly.
+them directly. Here they learn, on the CPU; where nothing is learnt, convolution.c does the same.
 
 In float32 its errors are a few times those of a direct convolution, but only with a good choice of the interpolation's
 points: with the usual 0, ±1, ±2, ∞ they are more than twice as large again (tests/net/test_winograd.py). In layer3 and
@@ -15,7 +15,7 @@ Analysis and Improving the Accuracy of Winograd Convolution" (TOMS 2020) on the 
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,47 +23,47 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from net import onednn
-
 STEP, TILE, KERNEL = 4, 6, 3  # results, values and weights of a tile, a side
-POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
-# Results of a channel, N·H·W, from which on fewer multiplications make up for the transforms; in training those of
-# the weights, which have changed since the last step, come on top.
-WORTHWHILE, WORTHWHILE_IN_TRAINING = 160, 512
-GROUPED: onednn.Geometry = ((0, 0), (1, 1), (1, 1), TILE**2)
-TILES_AT_ONCE = 256  # a matrix product of so many rows is efficient, and its buffers stay in the cache
+POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity; as in convolution.c
+# Results of a channel, N·H·W, from which on fewer multiplications make up for the transforms, those of the weights,
+# which have changed since the last step, among them.
+WORTHWHILE = 512
 
 
-def transforms(points: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The transforms of a tile (36, 36), of a kernel (36, 9) and of the products (16, 36), float32.
+class Transforms(NamedTuple):
+    """Of a tile (36, 36), of a kernel (36, 9) and of the products (16, 36); of lines and columns at once."""
+
+    values: torch.Tensor
+    weights: torch.Tensor
+    results: torch.Tensor
+
+
+def transforms(points: Sequence[float]) -> Transforms:
+    """The transforms with given points, float64.
 
     In one dimension: polynomials are evaluated at the points and at infinity, multiplied there, and interpolated
-    (Toom-Cook, transposed, so that it gives a correlation).
+    (Toom-Cook, transposed, so that it gives a correlation). The interpolation's denominators are in the kernel's
+    transform, which leaves the others numbers that float32 holds exactly.
     """
 
     def powers(n: int) -> np.ndarray:
         at_infinity = np.eye(n)[-1:]
         return np.concatenate([np.vander(points, n, increasing=True), at_infinity])
 
-    one_dimension = np.linalg.inv(powers(TILE)).T, powers(KERNEL), powers(STEP).T
-    values, weights, results = (torch.from_numpy(np.kron(matrix, matrix)).float() for matrix in one_dimension)
-    return values, weights, results
+    denominators = np.array([*(np.prod([p - q for q in points if q != p]) for p in points), 1.0])[:, None]
+    one_dimension = denominators * np.linalg.inv(powers(TILE)).T, powers(KERNEL) / denominators, powers(STEP).T
+    return Transforms(*(torch.from_numpy(np.kron(matrix, matrix)) for matrix in one_dimension))
 
 
-VALUES, WEIGHTS, RESULTS = transforms(POINTS)
+TRANSFORMS = transforms(POINTS)
+VALUES, WEIGHTS, RESULTS = (matrix.float() for matrix in TRANSFORMS)
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A 3×3 convolution of stride 1 and padding 1 that on the CPU, in float32, takes the short way.
+    """A 3×3 convolution of stride 1 and padding 1 that on the CPU, in float32, learns the short way.
 
     Its weights, its state dict and its results are those of `nn.Conv2d`, up to rounding errors.
     """
-
-    _transformed: tuple[torch.Tensor, int, torch.Tensor] | None = None  # weights, their version, what they became
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._laid_out = onednn.LaidOut()
 
     @classmethod
     def of(cls, convolution: nn.Conv2d) -> Self:
@@ -81,53 +81,10 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, H, W)."""
-        learning = recorded(self, x)
-        fewest = WORTHWHILE_IN_TRAINING if learning else WORTHWHILE
-        if not in_float32_on_cpu(x) or x[:, 0].numel() < fewest:
+        if not (in_float32_on_cpu(x) and recorded(self, x) and x[:, 0].numel() >= WORTHWHILE):
             return super().forward(x)
-        nhwc = x.permute(0, 2, 3, 1)
-        if learning:
-            y = _Differentiable.apply(nhwc, self.weight)
-            y = y if self.bias is None else y + self.bias
-        else:
-            y = self._convolved(nhwc)
-        return y.permute(0, 3, 1, 2)
-
-    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, H, W, C) → (N, H, W, out_channels), a band of tile rows at a time."""
-        n, h, w, _ = x.shape
-        padded, (rows, columns) = whole_tiles(x)
-        result = x.new_empty(n, h, w, self.out_channels)
-        bias = x.new_zeros(()) if self.bias is None else self.bias
-        weights = self._kernel()
-        at_once = max(1, TILES_AT_ONCE // (n * columns))
-        for first in range(0, rows, at_once):
-            values = tiles(padded[:, STEP * first : STEP * (first + at_once) + TILE - STEP])
-            band = result[:, STEP * first : STEP * (first + at_once)]
-            patches = untiled(self._products(values, weights), n, columns)
-            torch.add(patches[:, : band.shape[1], :w], bias, out=band)
-        return result
-
-    def _products(self, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """As `multiplied`, where possible as a convolution of single pixels with a group for each of the 36."""
-        if onednn.AVAILABLE:
-            flat = values.reshape(1, len(values), 1, -1).permute(0, 3, 1, 2)
-            laid_out = self._laid_out.of(weights.view(-1, self.in_channels, 1, 1), flat.shape, GROUPED)
-            if laid_out is not None:
-                return (
-                    onednn.convolved(flat, laid_out, None, GROUPED).permute(0, 2, 3, 1).reshape(*values.shape[:2], -1)
-                )
-        return multiplied(values, weights)
-
-    def _kernel(self) -> torch.Tensor:
-        """The transformed weights, kept until the weights change."""
-        if self.weight.is_inference():  # made in inference mode, where changes are not counted
-            return kernel(self.weight)
-        version = self.weight._version
-        kept = self._transformed
-        if kept is None or kept[0] is not self.weight or kept[1] != version:
-            kept = self._transformed = self.weight, version, kernel(self.weight)
-        return kept[2]
+        y = _Differentiable.apply(x.permute(0, 2, 3, 1), self.weight)
+        return (y if self.bias is None else y + self.bias).permute(0, 3, 1, 2)
 
 
 def in_float32_on_cpu(x: torch.Tensor) -> bool:

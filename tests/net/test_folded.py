@@ -1,11 +1,11 @@
-"""Folded blocks give what their blocks give, by oneDNN's fused convolutions and without them."""
+"""Folded blocks give what their blocks give, by compiled convolutions and without them."""
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from net import onednn
+from net import convolution
 from net.folded import FoldedBottleneck, FoldedConv2d
 
 
@@ -25,19 +25,18 @@ def block(*, stride: int = 1, channels: int = 32) -> Bottleneck:
     return made
 
 
-@pytest.fixture(params=["fused", "not fused"])
-def fused(request, monkeypatch):
-    if request.param == "not fused":
-        monkeypatch.setattr(onednn, "AVAILABLE", False)
-    elif not onednn.AVAILABLE:
-        pytest.skip("torch without oneDNN")
-    return request.param
+@pytest.fixture(params=["compiled", "not compiled"])
+def ways(request, monkeypatch):
+    if request.param == "not compiled":
+        monkeypatch.setattr(convolution, "library", lambda source: None)
+    elif not convolution.available():
+        pytest.skip("no C compiler")
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @torch.inference_mode()
-def test_block(stride, memory_format, fused):
+def test_block(stride, memory_format, ways):
     given = block(stride=stride)
     x = torch.randn(2, 32, 9, 11).to(memory_format=memory_format)
     expected = given(x)
@@ -45,7 +44,7 @@ def test_block(stride, memory_format, fused):
 
 
 @torch.inference_mode()
-def test_the_input_of_a_block_with_downsample_stays(fused):
+def test_the_input_of_a_block_with_downsample_stays(ways):
     x = torch.randn(1, 32, 8, 8)
     kept = x.clone()
     FoldedBottleneck(block(stride=2))(x)
@@ -53,26 +52,26 @@ def test_the_input_of_a_block_with_downsample_stays(fused):
 
 
 @torch.inference_mode()
-def test_the_fused_way_is_taken(monkeypatch):
-    if not onednn.AVAILABLE:
-        pytest.skip("torch without oneDNN")
+def test_the_compiled_way_is_taken(monkeypatch):
+    if not convolution.available():
+        pytest.skip("no C compiler")
     made = FoldedConv2d(nn.Conv2d(4, 4, 1).eval(), norm(4))
     monkeypatch.setattr(made.convolution, "forward", None)  # would be called otherwise
     assert made(torch.zeros(1, 4, 2, 2)).shape == (1, 4, 2, 2)
 
 
-def test_gradients_pass_through(fused):
-    convolution, after = nn.Conv2d(4, 6, 3, padding=1).eval(), norm(6)
+def test_gradients_pass_through(ways):
+    given, after = nn.Conv2d(4, 6, 3, padding=1).eval(), norm(6)
     x = torch.randn(1, 4, 5, 5, requires_grad=True)
-    made = FoldedConv2d(convolution, after)
+    made = FoldedConv2d(given, after)
     made(x).sum().backward()
     found, x.grad = x.grad, None
-    after(convolution(x)).relu().sum().backward()
+    after(given(x)).relu().sum().backward()
     torch.testing.assert_close(found, x.grad)
 
 
 @torch.inference_mode()
-def test_autocast(fused):
+def test_autocast(ways):
     given = block()
     with torch.autocast("cpu", torch.bfloat16):
         result = FoldedBottleneck(given)(torch.randn(1, 32, 8, 8).bfloat16())

@@ -1,10 +1,9 @@
-"""Winograd's convolution is nn.Conv2d's, in its results, its gradients and its state."""
+"""Winograd's convolution that learns is nn.Conv2d's, in its results, its gradients and its state."""
 
 import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from net import winograd
@@ -15,8 +14,7 @@ SIZES = [(1, 1), (3, 9), (4, 4), (5, 8), (13, 7), (24, 32)]
 
 @pytest.fixture(autouse=True)
 def whatever_it_costs(monkeypatch):
-    for name in ("WORTHWHILE", "WORTHWHILE_IN_TRAINING"):
-        monkeypatch.setattr(winograd, name, 0)
+    monkeypatch.setattr(winograd, "WORTHWHILE", 0)
 
 
 def pair(channels: int, out_channels: int, *, bias: bool = True) -> tuple[nn.Conv2d, WinogradConv2d]:
@@ -29,6 +27,7 @@ def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).relu()
 
 
+@torch.no_grad()
 def exact(direct: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     return copy.deepcopy(direct).double()(x.double())
 
@@ -38,33 +37,26 @@ def exact(direct: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 def test_accuracy_is_that_of_float32(size, n):
     direct, short = pair(64, 48)
     x = images(n, 64, *size)
-    with torch.no_grad():
-        expected = exact(direct, x)
-        error, direct_error = ((conv(x) - expected).abs().max() for conv in (short, direct))
+    expected = exact(direct, x)
+    error, direct_error = ((conv(x).detach() - expected).abs().max() for conv in (short, direct))
     assert error <= max(3 * direct_error, 3e-6)
 
 
-@torch.no_grad()
 def test_the_usual_points_would_be_less_accurate():
     direct, short = pair(64, 64)
     x = images(2, 64, 32, 32)
-    expected, ours = exact(direct, x), short(x)
-    values, weights, results = transforms((0, 1, -1, 2, -2))
+    expected, ours = exact(direct, x), short(x).detach()
     with pytest.MonkeyPatch.context() as patch:
-        for name, matrix in (("VALUES", values), ("WEIGHTS", weights), ("RESULTS", results)):
-            patch.setattr(winograd, name, matrix)
-        usual = WinogradConv2d.of(direct)(x)
+        for name, matrix in transforms((0, 1, -1, 2, -2))._asdict().items():
+            patch.setattr(winograd, name.upper(), matrix.float())
+        usual = WinogradConv2d.of(direct)(x).detach()
     assert (usual - expected).abs().max() > 2 * (ours - expected).abs().max()
-    assert transforms(POINTS)[0].equal(winograd.VALUES)
+    assert transforms(POINTS).values.float().equal(winograd.VALUES)
 
 
-@pytest.mark.parametrize("tiles", [1, 5, 1000])
-@torch.no_grad()
-def test_bands_of_any_size_give_the_same(tiles, monkeypatch):
-    direct, short = pair(16, 24)
-    x = images(2, 16, 21, 18)
-    monkeypatch.setattr(winograd, "TILES_AT_ONCE", tiles)
-    torch.testing.assert_close(short(x), direct(x), rtol=0, atol=1e-5)
+def test_transforms_of_values_and_products_are_exact_in_float32():
+    for matrix in winograd.TRANSFORMS.values, winograd.TRANSFORMS.results:
+        torch.testing.assert_close(matrix.float().double(), matrix, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -94,26 +86,6 @@ def test_only_the_gradients_asked_for():
     assert short.weight.grad is not None and x.grad is None
 
 
-def test_changed_weights_are_seen():
-    direct, short = pair(8, 8)
-    x = images(1, 8, 9, 9)
-    with torch.no_grad():
-        before = short(x)
-        short.weight.mul_(2)
-        torch.testing.assert_close(short(x), direct(x))
-        assert not torch.equal(short(x), before)
-        other = copy.deepcopy(short)
-        other.weight = nn.Parameter(other.weight * 3)
-        torch.testing.assert_close(other(x), F.conv2d(x, short.weight * 3, short.bias, padding=1), rtol=0, atol=1e-4)
-    with torch.inference_mode():
-        made, _ = pair(8, 8)
-        made = WinogradConv2d.of(made)
-        first = made(x)
-        made.weight.mul_(2)
-        assert not torch.equal(made(x), first)
-
-
-@torch.no_grad()
 def test_any_number_of_threads_gives_the_same_bytes():
     _, short = pair(128, 128)
     x = images(2, 128, 47, 63)
@@ -122,13 +94,12 @@ def test_any_number_of_threads_gives_the_same_bytes():
         results = []
         for number in (1, 2, 5):
             torch.set_num_threads(number)
-            results.append(short(x))
+            results.append(short(x).detach())
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
-@torch.no_grad()
 def test_other_types_are_convolved_directly():
     direct, short = pair(8, 8)
     x = images(1, 8, 9, 9)
@@ -137,17 +108,16 @@ def test_other_types_are_convolved_directly():
         assert torch.equal(short(x), direct(x))
 
 
-def test_small_images_are_convolved_directly(monkeypatch):
-    monkeypatch.undo()
+def test_what_learns_nothing_or_little_is_convolved_directly(monkeypatch):
     direct, short = pair(8, 8)
     x = images(1, 8, 22, 22)
-    assert torch.equal(short(x), direct(x))
+    assert not torch.equal(short(x), direct(x))
     with torch.no_grad():
-        assert not torch.equal(short(x), direct(x))
-        assert torch.equal(short(x[..., :5]), direct(x[..., :5]))
+        assert torch.equal(short(x), direct(x))
+    monkeypatch.undo()
+    assert torch.equal(short(x), direct(x))
 
 
-@torch.no_grad()
 def test_memory_formats():
     direct, short = pair(16, 16)
     x = images(2, 16, 9, 10)
@@ -159,8 +129,7 @@ def test_memory_formats():
 def test_state_dict_and_parameters_are_those_of_the_convolution():
     direct, short = pair(8, 8)
     assert short.weight is direct.weight and short.bias is direct.bias
-    with torch.no_grad():
-        short(images(1, 8, 5, 5))
+    short(images(1, 8, 5, 5))
     assert list(short.state_dict()) == list(direct.state_dict())
 
 

@@ -1,0 +1,160 @@
+"""Frozen convolutions on the CPU, with bias, shortcut and ReLU in the same pass: the Python side of convolution.c."""
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from net.compiled import library
+from net.winograd import KERNEL, STEP, TILE, TRANSFORMS
+
+SOURCE = Path(__file__).with_suffix(".c")
+# Tiles at a time, by channels: their values stay in the second cache where there are few channels, and where there are
+# many, the weights, which are larger than the third, are not read too often.
+TILES_BY_CHANNELS = 3 / 16
+
+
+def available() -> bool:
+    """Whether there is a compiled convolution.c."""
+    return library(SOURCE) is not None
+
+
+class FrozenConvolution:
+    """relu(x ∗ weight + bias + shortcut) of float32 images on the CPU, unseen by autograd.
+
+    Its weights are those of the moment it is made.
+
+    convolution   without groups and dilation, zeros around the image, as many above as left of it
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        assert convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
+        self._sizes = _sizes()
+        weight = convolution.weight.detach()
+        self.out_channels, self.channels, self.side, _ = weight.shape
+        self.stride, self.padding = convolution.stride[0], int(convolution.padding[0])
+        filled = -self.out_channels % self._sizes.panel_columns
+        self.winograd = (
+            (self.side, self.stride, self.padding) == (KERNEL, 1, 1)
+            and self.channels % self._sizes.lanes == 0
+            and filled == 0
+        )
+        flat = weight.permute(2, 3, 1, 0)  # by lines, pixels, channels
+        if self.winograd:
+            transformed = TRANSFORMS.weights @ flat.reshape(KERNEL**2, -1).double()
+            matrices = transformed.view(TILE**2, self.channels, self.out_channels).float()
+        else:
+            matrices = flat.reshape(1, -1, self.out_channels)
+        self._weights = laid_out(F.pad(matrices, (0, filled)), self._sizes.panel_columns, self._sizes.panel_depth)
+        bias = weight.new_zeros(self.out_channels) if convolution.bias is None else convolution.bias.detach()
+        self._bias = F.pad(bias, (0, filled))
+
+    def __call__(self, x: torch.Tensor, *, relu: bool, shortcut: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, C, H, W) → (N, out_channels, h, w), channels last.
+
+        shortcut  (N, out_channels, h, w), overwritten
+        """
+        n, channels, *size = x.shape
+        h, w = ((side + 2 * self.padding - self.side) // self.stride + 1 for side in size)
+        shape = n, self.out_channels, h, w
+        if channels != self.channels or (shortcut is not None and shortcut.shape != shape):
+            given = tuple(x.shape), None if shortcut is None else tuple(shortcut.shape)
+            raise ValueError(f"input and shortcut of shapes {given}, expected {self.channels} channels and {shape}")
+        x = x.detach().contiguous(memory_format=torch.channels_last)
+        if shortcut is None:
+            y = torch.empty(shape, memory_format=torch.channels_last)
+        else:
+            y = shortcut.detach().contiguous(memory_format=torch.channels_last)
+        if self.winograd:
+            function, units = _compiled().convolve_winograd, n * ceil(h / STEP) * ceil(w / STEP)
+            at_once = self._tiles_at_once(units)
+        else:
+            function, units, at_once = _compiled().convolve, n * h * w, self._sizes.row_block
+        job = _Convolution(
+            n, *size, channels, h, w, self.out_channels, self.side, self.stride, self.padding, at_once,
+            shortcut is not None, relu, *(tensor.data_ptr() for tensor in (x, self._weights, self._bias, y)),
+        )  # fmt: skip
+        _together(function, job, blocks=ceil(units / at_once), kept=(x, self._weights, self._bias, y))
+        return y
+
+    def _tiles_at_once(self, tiles: int) -> int:
+        """Of blocks of the same size, as many for each thread."""
+        threads, rows = torch.get_num_threads(), self._sizes.panel_rows
+        blocks = threads * ceil(tiles / (threads * self.channels * TILES_BY_CHANNELS))
+        return rows * ceil(tiles / (blocks * rows))
+
+
+def laid_out(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
+    """Matrices (M, K, O) as convolution.c reads them, one after the other: cut into pieces of `depth` rows, each of
+    which into panels of `columns` columns.
+
+    Returns   (M, K·O).
+    """
+    pieces = [piece.unflatten(2, (-1, columns)).transpose(1, 2).flatten(1) for piece in matrices.split(depth, dim=1)]
+    return torch.cat(pieces, dim=1)
+
+
+def _together(function: Any, job: "_Convolution", *, blocks: int, kept: tuple[torch.Tensor, ...]) -> None:
+    """Run a function of convolution.c in as many threads as torch uses, this one among them.
+
+    kept      what the job points to: it must outlast a helper, also where this thread is interrupted
+    Raises    MemoryError.
+    """
+    taken = ctypes.c_int64(0)
+
+    def work(_: object = kept) -> bool:
+        return bool(function(ctypes.byref(job), ctypes.byref(taken)))
+
+    threads = min(torch.get_num_threads(), blocks)
+    helpers = [_pool().submit(work) for _ in range(threads - 1)]
+    done = [work(), *(helper.result() for helper in helpers if not helper.cancel())]  # one may have come too late
+    if not all(done):
+        raise MemoryError("not enough memory for a convolution")
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "convolution")
+
+
+def _compiled() -> ctypes.CDLL:
+    compiled = library(SOURCE)
+    assert compiled is not None, "ask available() first"
+    return compiled
+
+
+class _Sizes(NamedTuple):
+    """How convolution.c was compiled; the names are its constants'."""
+
+    lanes: int
+    panel_rows: int
+    panel_columns: int
+    panel_depth: int
+    row_block: int
+
+
+@cache
+def _sizes() -> _Sizes:
+    return _Sizes(*(ctypes.c_int64.in_dll(_compiled(), name).value for name in _Sizes._fields))
+
+
+class _Convolution(ctypes.Structure):
+    """As in convolution.c."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("n", "height", "width", "channels", "out_height", "out_width", "out_channels"),
+                *("side", "stride", "padding", "at_once", "add", "relu"),
+            )
+        ),
+        *((name, ctypes.c_void_p) for name in ("x", "weights", "bias", "y")),
+    ]

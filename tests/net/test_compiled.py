@@ -1,0 +1,80 @@
+"""C files are compiled once, kept where several processes may look, and done without where there is no compiler."""
+
+import stat
+
+import pytest
+
+from net import compiled
+
+SOURCE = "int doubled(int n) { return 2 * n; }\n"
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "arithmetic.c"
+    path.write_text(SOURCE)
+    return path
+
+
+def library(*given):
+    """As at the first call of a process."""
+    return compiled.library.__wrapped__(*given)
+
+
+def kept(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache" / "sbe").iterdir())
+
+
+def test_functions_of_a_file(source):
+    assert library(source).doubled(21) == 42
+
+
+def test_compiled_once_for_each_state_of_the_file_and_each_set_of_flags(source, tmp_path, monkeypatch):
+    library(source)
+    (first,) = kept(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "_compiled", None)  # would be called otherwise
+        assert library(source).doubled(1) == 2
+    library(source, "-DNDEBUG")
+    assert len(kept(tmp_path)) == 2
+    source.write_text(SOURCE.replace("2 *", "3 *").replace("doubled", "tripled"))
+    assert library(source).tripled(2) == 6
+    assert len(kept(tmp_path)) == 3 and first in kept(tmp_path)
+
+
+def test_another_processor_gets_its_own(source, tmp_path, monkeypatch):
+    library(source)
+    monkeypatch.setattr(compiled, "_processor", lambda: "another")
+    library(source)
+    assert len(kept(tmp_path)) == 2
+
+
+def test_no_compiler(source, monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert library(source) is None
+    assert "arithmetic.c was not compiled" in caplog.text and "no-such-compiler" in caplog.text
+
+
+def test_a_compiler_that_does_not_take_it(source, caplog):
+    source.write_text("int doubled(")
+    assert library(source) is None
+    (line,) = caplog.text.splitlines()
+    assert "error" in line
+
+
+def test_a_compiler_that_does_not_know_the_processor(source, tmp_path, monkeypatch):
+    made = tmp_path / "old-cc"
+    made.write_text('#!/bin/sh\ncase "$*" in *march=native*) echo unknown >&2; exit 1;; esac\nexec cc "$@"\n')
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(made))
+    assert library(source).doubled(4) == 8
+
+
+@pytest.mark.parametrize("place", ["a file", "a read-only file system"])
+def test_nowhere_to_keep_it(source, tmp_path, monkeypatch, place):
+    if place == "a file":
+        (tmp_path / "cache").write_text("")
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    assert library(source).doubled(4) == 8
