@@ -1,6 +1,7 @@
 """Train the attention-pooling classifier on image-level labels (SPEC 1)."""
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -117,13 +118,13 @@ def run(args: Config) -> None:
 def validation_loss(
     model: ResNet50CAM, dataset: ClassifierValidation, batch_size: int, *, workers: int, device: torch.device
 ) -> float:
-    """Mean soft-margin loss over all validation images, the last batch included."""
-    model.eval()
+    """Mean soft-margin loss over all validation images, the last batch included. The model is left as it is."""
+    network = placed(deepcopy(model).for_inference(), device)
     total = torch.zeros((), dtype=torch.float64)
     batches = share(batches_of(len(dataset), batch_size))
     with progress_bar(len(batches) * batch_size, "validate") as bar:
         for images, labels in load_batches(dataset, batches, workers=workers):
             images = images.to(device, memory_format=torch.channels_last)
-            total += len(images) * F.multilabel_soft_margin_loss(model(images), labels.to(device)).item()
+            total += len(images) * F.multilabel_soft_margin_loss(network(images), labels.to(device)).item()
             bar.update(len(images))
     return float(summed(total)) / len(dataset)
