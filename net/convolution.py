@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from net.compiled import library
-from net.winograd import KERNEL, STEP, TILE, TRANSFORMS
+from net.winograd import KERNEL, STEP, TILE, WEIGHTS
 
 SOURCE = Path(__file__).with_suffix(".c")
 # Tiles at a time, by channels: their values stay in the second cache where there are few channels, and where there are
@@ -40,21 +40,19 @@ class FrozenConvolution:
         weight = convolution.weight.detach()
         self.out_channels, self.channels, self.side, _ = weight.shape
         self.stride, self.padding = convolution.stride[0], int(convolution.padding[0])
-        filled = -self.out_channels % self._sizes.panel_columns
         self.winograd = (
             (self.side, self.stride, self.padding) == (KERNEL, 1, 1)
             and self.channels % self._sizes.lanes == 0
-            and filled == 0
+            and self.out_channels % self._sizes.panel_columns == 0
         )
-        flat = weight.permute(2, 3, 1, 0)  # by lines, pixels, channels
+        flat = weight.permute(2, 3, 1, 0).reshape(self.side**2, -1)  # by lines and pixels, by channels
         if self.winograd:
-            transformed = TRANSFORMS.weights @ flat.reshape(KERNEL**2, -1).double()
-            matrices = transformed.view(TILE**2, self.channels, self.out_channels).float()
+            matrices = (WEIGHTS @ flat).view(TILE**2, self.channels, self.out_channels)
         else:
             matrices = flat.reshape(1, -1, self.out_channels)
-        self._weights = laid_out(F.pad(matrices, (0, filled)), self._sizes.panel_columns, self._sizes.panel_depth)
+        self._weights = laid_out(matrices, self._sizes.panel_columns, self._sizes.panel_depth)
         bias = weight.new_zeros(self.out_channels) if convolution.bias is None else convolution.bias.detach()
-        self._bias = F.pad(bias, (0, filled))
+        self._bias = F.pad(bias, (0, -self.out_channels % self._sizes.panel_columns))
 
     def __call__(self, x: torch.Tensor, *, relu: bool, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w), channels last.
@@ -93,12 +91,20 @@ class FrozenConvolution:
 
 def laid_out(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
     """Matrices (M, K, O) as convolution.c reads them, one after the other: cut into pieces of `depth` rows, each of
-    which into panels of `columns` columns.
+    which into panels of `columns` columns; missing columns are zeros.
 
-    Returns   (M, K·O).
+    Returns   (M, K·O), O up to a multiple of `columns`.
     """
-    pieces = [piece.unflatten(2, (-1, columns)).transpose(1, 2).flatten(1) for piece in matrices.split(depth, dim=1)]
-    return torch.cat(pieces, dim=1)
+    m, k, o = matrices.shape
+    if o % columns:
+        matrices = F.pad(matrices, (0, -o % columns))
+    panels = ceil(o / columns)
+    result = matrices.new_empty(m, k * panels * columns)
+    for start in range(0, k, depth):
+        piece = matrices[:, start : start + depth].unflatten(2, (panels, columns)).transpose(1, 2)
+        size = piece[0].numel()
+        result[:, start * panels * columns :][:, :size].view(piece.shape).copy_(piece)
+    return result
 
 
 def _together(function: Any, job: "_Convolution", *, blocks: int, kept: tuple[torch.Tensor, ...]) -> None:
