@@ -1,6 +1,8 @@
 """Feeding the networks: batches in a fixed order, random numbers that belong to the sample."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, default_conve
 from misc.errors import InputError
 
 Sample = tuple[int, int]  # epoch, index
+AHEAD = 2  # samples loaded ahead by each worker
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -37,9 +40,24 @@ def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int
 
 
 def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
-    """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` processes."""
-    loader = DataLoader(_Guarded(dataset), sampler=range(n), batch_size=None, num_workers=workers, collate_fn=_convert)
-    return _unguarded(loader)
+    """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` threads beside this one.
+
+    Pillow reads and rescales outside the interpreter's lock. A process forked here would have every page that the
+    network writes to copied first.
+    """
+    if workers == 0:
+        yield from (default_convert(dataset[index]) for index in range(n))
+        return
+    pool = ThreadPoolExecutor(workers, "load")
+    try:
+        waiting = deque(pool.submit(dataset.__getitem__, index) for index in range(min(n, AHEAD * workers)))
+        for index in range(n):
+            sample = waiting.popleft().result()
+            if index + AHEAD * workers < n:
+                waiting.append(pool.submit(dataset.__getitem__, index + AHEAD * workers))
+            yield default_convert(sample)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _unguarded(loader: DataLoader) -> Iterator[Any]:
@@ -75,7 +93,3 @@ class _Guarded(Dataset):
 def _collate(samples: list[Any]) -> Any:
     errors = [sample for sample in samples if isinstance(sample, InputError)]
     return errors[0] if errors else default_collate(samples)
-
-
-def _convert(sample: Any) -> Any:
-    return sample if isinstance(sample, InputError) else default_convert(sample)

@@ -1,6 +1,7 @@
 """Batches in a fixed order, whoever loads them."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from misc.errors import InputError
-from misc.loading import batches_of, epoch_batches, load_batches, load_each, sample_rng
+from misc.loading import AHEAD, batches_of, epoch_batches, load_batches, load_each, sample_rng
 
 
 class Noise(Dataset):
@@ -121,7 +122,27 @@ def test_a_defect_is_not_taken_for_bad_input(way, workers):
         load(way, workers, break_down)
 
 
-@pytest.mark.parametrize("way", ["batches", "each"])
-def test_a_killed_worker(way):
+def test_a_killed_worker():
     with pytest.raises(InputError, match=r"a loading process died.*--num_workers"):
-        load(way, 2, die)
+        load("batches", 2, die)
+
+
+class Asked(Noise):
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __getitem__(self, key):
+        self.asked.append(key)
+        return super().__getitem__(key)
+
+
+def test_a_bounded_number_is_loaded_ahead_and_no_more_when_nobody_wants_them():
+    dataset = Asked()
+    samples = load_each(dataset, 100, workers=2)
+    assert int(next(samples)[1]) == 0
+    assert int(next(samples)[1]) == 1
+    samples.close()
+    assert len(dataset.asked) <= 2 + AHEAD * 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("load")]
