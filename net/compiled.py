@@ -5,9 +5,12 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,51 +28,58 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     flags     besides FLAGS
     """
     try:
-        made = _kept(source, (*FLAGS, *flags))
-        return ctypes.CDLL(str(made))
+        compiler = shlex.split(os.environ.get("CC") or "cc")
+        if not compiler or not shutil.which(compiler[0]):
+            raise FileNotFoundError(f"no C compiler {' '.join(compiler)!r} (install one, or name it in CC)")
+        command = (*compiler, *FLAGS, *flags)
+        try:
+            return _kept(command, source)
+        except (OSError, RuntimeError):  # no home, or nowhere to write or to load from
+            with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
+                return ctypes.CDLL(str(_compiled(command, source, Path(folder) / "library.so")))
     except subprocess.CalledProcessError as error:
-        said = (error.stderr.strip() or str(error)).splitlines()[0]
-    except OSError as error:
+        lines = error.stderr.splitlines() or [str(error)]
+        said = next((line for line in lines if "error" in line), lines[0])
+    except (OSError, ValueError) as error:
         said = str(error)
     log.warning("%s was not compiled, PyTorch computes the same, but slower: %s", source.name, said)
     return None
 
 
-def _kept(source: Path, flags: tuple[str, ...]) -> Path:
-    """The compiled file, made if it is not there."""
-    compiler = os.environ.get("CC") or "cc"
-    if not shutil.which(compiler):
-        raise FileNotFoundError(f"no C compiler {compiler!r} (install one, or name it in CC)")
-    version = _run(compiler, "--version")
-    marks = (source.read_text(), version, _processor(), *flags)
+def _kept(command: Sequence[str], source: Path) -> ctypes.CDLL:
+    """Loaded from where it is kept, made if it is not there or is damaged."""
+    marks = (source.read_text(), _run(command[0], "--version"), _processor(), *command)
     name = f"{source.stem}-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sbe"
-    if (folder / name).exists():
-        return folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as beside:  # several processes may come at once
-            return _compiled(compiler, flags, source, Path(beside) / name).rename(folder / name)
-    except (OSError, RuntimeError):  # no home, or nowhere to write
-        return _compiled(compiler, flags, source, Path(tempfile.mkdtemp()) / name)
+    path = folder / name
+    if path.exists():
+        with suppress(OSError):
+            return ctypes.CDLL(str(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:  # several processes may come at once
+        made = _compiled(command, source, Path(beside) / name)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # after a power cut, half a library would end every run
+        made.replace(path)
+    return ctypes.CDLL(str(path))
 
 
-def _compiled(compiler: str, flags: tuple[str, ...], source: Path, target: Path) -> Path:
+def _compiled(command: Sequence[str], source: Path, target: Path) -> Path:
     try:
-        _run(compiler, "-march=native", *flags, str(source), "-o", str(target))
+        _run(*command, "-march=native", str(source), "-o", str(target))
     except subprocess.CalledProcessError:  # some compilers do not know this processor by that name
-        _run(compiler, *flags, str(source), "-o", str(target))
+        _run(*command, str(source), "-o", str(target))
     return target
 
 
 def _run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True).stdout
 
 
 def _processor() -> str:
     """What a compiler may make use of: a folder may be shared by machines of several kinds."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
+    lines: set[str] = set()
+    with suppress(OSError):
+        every = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = {line for line in every if line.startswith(("flags", "Features", "model name"))}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(lines)])

@@ -61,7 +61,8 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static inline vector loaded(const float *from) { return *(const unaligned *)from; }
 static inline void store(float *to, vector v) { *(unaligned *)to = v; }
-static inline vector rectified(vector v) { return (vector)((mask)v & (mask)(v > 0)); }
+/* Not v > 0: what is not a number stays so, for the steps to see. */
+static inline vector rectified(vector v) { return (vector)((mask)v & ~(mask)(v <= 0)); }
 
 /* What is done with a product: where it goes, and what is added. */
 typedef struct {

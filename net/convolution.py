@@ -31,15 +31,24 @@ class FrozenConvolution:
 
     Its weights are those of the moment it is made.
 
-    convolution   without groups and dilation, zeros around the image, as many above as left of it
+    convolution   float32, on the CPU; without groups and dilation, zeros around the image; kernel, stride and padding
+                  as high as wide
+    Raises        ValueError if it is another.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        assert convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
-        self._sizes = _sizes()
-        weight = convolution.weight.detach()
+        weight, padding = convolution.weight.detach(), convolution.padding
         self.out_channels, self.channels, self.side, _ = weight.shape
-        self.stride, self.padding = convolution.stride[0], int(convolution.padding[0])
+        self.stride = convolution.stride[0]
+        if (
+            isinstance(padding, str)
+            or any(len(set(sides)) > 1 for sides in (convolution.kernel_size, convolution.stride, padding))
+            or (convolution.groups, convolution.dilation, convolution.padding_mode) != (1, (1, 1), "zeros")
+            or not _float32_on_cpu(weight)
+        ):
+            raise ValueError(f"not for {convolution} in {weight.dtype} on {weight.device.type}")
+        self.padding = padding[0]
+        self._sizes = _sizes()
         self.winograd = (
             (self.side, self.stride, self.padding) == (KERNEL, 1, 1)
             and self.channels % self._sizes.lanes == 0
@@ -57,7 +66,7 @@ class FrozenConvolution:
     def __call__(self, x: torch.Tensor, *, relu: bool, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w), channels last.
 
-        shortcut  (N, out_channels, h, w), overwritten
+        shortcut  (N, out_channels, h, w); if its channels come last, overwritten by the result
         """
         n, channels, *size = x.shape
         h, w = ((side + 2 * self.padding - self.side) // self.stride + 1 for side in size)
@@ -65,6 +74,8 @@ class FrozenConvolution:
         if channels != self.channels or (shortcut is not None and shortcut.shape != shape):
             given = tuple(x.shape), None if shortcut is None else tuple(shortcut.shape)
             raise ValueError(f"input and shortcut of shapes {given}, expected {self.channels} channels and {shape}")
+        if not all(_float32_on_cpu(tensor) for tensor in (x, shortcut) if tensor is not None):
+            raise ValueError("only for float32 on the CPU")
         x = x.detach().contiguous(memory_format=torch.channels_last)
         if shortcut is None:
             y = torch.empty(shape, memory_format=torch.channels_last)
@@ -86,7 +97,11 @@ class FrozenConvolution:
         """Of blocks of the same size, as many for each thread."""
         threads, rows = torch.get_num_threads(), self._sizes.panel_rows
         blocks = threads * ceil(tiles / (threads * self.channels * TILES_BY_CHANNELS))
-        return rows * ceil(tiles / (blocks * rows))
+        return rows * ceil(tiles / (blocks * rows)) if tiles else rows
+
+
+def _float32_on_cpu(tensor: torch.Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 def laid_out(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
@@ -119,14 +134,15 @@ def _together(function: Any, job: "_Convolution", *, blocks: int, kept: tuple[to
         return bool(function(ctypes.byref(job), ctypes.byref(taken)))
 
     threads = min(torch.get_num_threads(), blocks)
-    helpers = [_pool().submit(work) for _ in range(threads - 1)]
+    helpers = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
     done = [work(), *(helper.result() for helper in helpers if not helper.cancel())]  # one may have come too late
     if not all(done):
         raise MemoryError("not enough memory for a convolution")
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def _pool(process: int) -> ThreadPoolExecutor:
+    """A process's own: a forked one has none of its parent's threads."""
     return ThreadPoolExecutor(os.cpu_count(), "convolution")
 
 

@@ -13,7 +13,7 @@ from net.winograd import in_float32_on_cpu, recorded
 
 
 class FoldedConv2d(nn.Module):
-    """relu(norm(convolution(x)) + shortcut), for inference.
+    """relu(norm(convolution(x)) + shortcut), for inference. From its first call on, its weights must not change.
 
     convolution, norm   in eval mode; copied
     relu                False: no ReLU
@@ -28,9 +28,10 @@ class FoldedConv2d(nn.Module):
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w).
 
-        shortcut  (N, out_channels, h, w), overwritten by the result
+        shortcut  (N, out_channels, h, w), may be overwritten by the result
         """
-        if in_float32_on_cpu(x) and not recorded(self.convolution, x) and compiled.available():
+        given = (x,) if shortcut is None else (x, shortcut)
+        if in_float32_on_cpu(x) and not recorded(self.convolution, *given) and compiled.available():
             if self._frozen is None:
                 self._frozen = FrozenConvolution(self.convolution)
             return self._frozen(x, relu=self.relu, shortcut=shortcut)

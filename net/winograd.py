@@ -92,9 +92,9 @@ def in_float32_on_cpu(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
-def recorded(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
-    """Whether autograd is to go back through a convolution of x."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *convolution.parameters()))
+def recorded(convolution: nn.Conv2d, *given: torch.Tensor) -> bool:
+    """Whether autograd is to go back through a convolution of what is given."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (*given, *convolution.parameters()))
 
 
 class _Differentiable(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """C files are compiled once, kept where several processes may look, and done without where there is no compiler."""
 
 import stat
+import tempfile
 
 import pytest
 
@@ -71,10 +72,48 @@ def test_a_compiler_that_does_not_know_the_processor(source, tmp_path, monkeypat
     assert library(source).doubled(4) == 8
 
 
-@pytest.mark.parametrize("place", ["a file", "a read-only file system"])
+def test_a_compiler_with_arguments(source, tmp_path, monkeypatch):
+    source.write_text("int answer(void) { return ANSWER; }")
+    monkeypatch.setenv("CC", "cc -DANSWER=42")
+    assert library(source).answer() == 42
+    monkeypatch.setenv("CC", "cc -DANSWER=43")
+    assert library(source).answer() == 43
+
+
+def test_a_compiler_of_another_encoding(source, tmp_path, monkeypatch):
+    made = tmp_path / "latin-cc"
+    made.write_text('#!/bin/sh\nprintf "f\\344hig\\n"; printf "f\\344hig\\n" >&2\nexec cc "$@"\n')
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(made))
+    assert library(source).doubled(4) == 8
+
+
+def test_a_damaged_library_is_made_again(source, tmp_path, monkeypatch):
+    library(source)
+    (whole,) = (tmp_path / "cache" / "sbe").iterdir()
+    damaged = tmp_path / "other" / "sbe" / whole.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"damaged")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert library(source).doubled(4) == 8
+    assert damaged.stat().st_size == whole.stat().st_size
+
+
+@pytest.mark.parametrize("place", ["a file", "a read-only file system", "no home"])
 def test_nowhere_to_keep_it(source, tmp_path, monkeypatch, place):
     if place == "a file":
         (tmp_path / "cache").write_text("")
+    elif place == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(compiled.Path, "home", refused)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    passing = tmp_path / "passing"
+    passing.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(passing))
     assert library(source).doubled(4) == 8
+    assert not list(passing.iterdir())
+
+
+def refused() -> None:
+    raise RuntimeError("Could not determine home directory.")

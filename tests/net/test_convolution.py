@@ -2,6 +2,8 @@
 
 import copy
 import multiprocessing
+import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,7 @@ from net.convolution import FrozenConvolution, laid_out
 PROCESSORS = {"this one": (), "SSE": ("-U__AVX512F__", "-U__AVX__"), "AVX2": ("-U__AVX512F__", "-D__AVX__"),
               "AVX-512": ("-D__AVX512F__",), "NEON": ("-U__AVX512F__", "-U__AVX__", "-D__aarch64__")}  # fmt: skip
 
-pytestmark = pytest.mark.skipif(not convolution.available(), reason="no C compiler")
+pytestmark = pytest.mark.skipif(not shutil.which(os.environ.get("CC") or "cc"), reason="no C compiler")
 
 
 @pytest.fixture(params=PROCESSORS)
@@ -131,6 +133,36 @@ def test_other_shapes_are_refused(shapes):
     x, shortcut = (None if shape is None else torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match="expected 8 channels"):
         FrozenConvolution(made(8, 16, 1))(x, relu=True, shortcut=shortcut)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Conv2d(8, 8, (1, 3)), nn.Conv2d(8, 8, 1, (1, 2)), nn.Conv2d(8, 8, 3, padding=(1, 0)),
+        nn.Conv2d(8, 8, 3, padding="same"), nn.Conv2d(8, 8, 3, dilation=2), nn.Conv2d(8, 8, 3, groups=2),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), nn.Conv2d(8, 8, 3).double(),
+    ],
+)  # fmt: skip
+def test_other_convolutions_are_refused(other):
+    with pytest.raises(ValueError, match="not for Conv2d"):
+        FrozenConvolution(other)
+
+
+def test_other_types_are_refused():
+    with pytest.raises(ValueError, match="float32"):
+        FrozenConvolution(made(8, 16, 1))(torch.zeros(1, 8, 4, 4).double(), relu=True)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_no_images(side):
+    assert FrozenConvolution(made(8, 16, side))(torch.zeros(0, 8, 4, 4), relu=True).shape == (0, 16, 4, 4)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_what_is_not_a_number_stays_so(processor, side):
+    x = images(1, 16, 9, 9)
+    x[0, 3, 4, 4] = torch.nan
+    assert FrozenConvolution(made(16, 32, side))(x, relu=True)[0, :, 4, 4].isnan().all()
 
 
 def test_copies_convolve_too():

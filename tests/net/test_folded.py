@@ -1,5 +1,8 @@
 """Folded blocks give what their blocks give, by compiled convolutions and without them."""
 
+import os
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -29,7 +32,7 @@ def block(*, stride: int = 1, channels: int = 32) -> Bottleneck:
 def ways(request, monkeypatch):
     if request.param == "not compiled":
         monkeypatch.setattr(convolution, "library", lambda source: None)
-    elif not convolution.available():
+    elif not shutil.which(os.environ.get("CC") or "cc"):
         pytest.skip("no C compiler")
 
 
@@ -53,7 +56,7 @@ def test_the_input_of_a_block_with_downsample_stays(ways):
 
 @torch.inference_mode()
 def test_the_compiled_way_is_taken(monkeypatch):
-    if not convolution.available():
+    if not shutil.which(os.environ.get("CC") or "cc"):
         pytest.skip("no C compiler")
     made = FoldedConv2d(nn.Conv2d(4, 4, 1).eval(), norm(4))
     monkeypatch.setattr(made.convolution, "forward", None)  # would be called otherwise
@@ -74,5 +77,15 @@ def test_gradients_pass_through(ways):
 def test_autocast(ways):
     given = block()
     with torch.autocast("cpu", torch.bfloat16):
+        assert FoldedConv2d(given.conv1, given.bn1)(torch.randn(1, 32, 8, 8)).dtype == torch.bfloat16
         result = FoldedBottleneck(given)(torch.randn(1, 32, 8, 8).bfloat16())
     assert result.dtype == torch.bfloat16
+
+
+@torch.inference_mode()
+def test_what_is_not_a_number_stays_so(ways):
+    """The steps refuse a network whose results are not finite."""
+    given = block()
+    given.conv3.weight[3] = torch.nan
+    result = FoldedBottleneck(given)(torch.randn(1, 32, 8, 8))
+    assert result[:, 3].isnan().all() and result[:, :3].isfinite().all()
