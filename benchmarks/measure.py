@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 POLL = 0.05  # seconds between two looks at the memory
+VECTORS = {"avx512f": " with AVX-512", "avx2": " with AVX2"}  # by their flag in /proc/cpuinfo
 RESERVE = 1500 * 2**20  # bytes left to the rest of the machine
 
 
@@ -191,7 +192,9 @@ def memory_above_input(row: str, side: str, common: dict[str, Any]) -> float:
 
 def machine() -> str:
     """The machine in words."""
-    cpu = re.search(r"model name\s*:\s*(.+)", read(Path("/proc/cpuinfo")))
+    about = read(Path("/proc/cpuinfo"))
+    cpu = re.search(r"model name\s*:\s*(.+)", about)
+    vectors = next((name for flag, name in VECTORS.items() if re.search(rf"\b{flag}\b", about)), "")
     memory = re.search(r"MemTotal:\s+(\d+)", read(Path("/proc/meminfo")))
     gib = f", {int(memory[1]) / 2**20:.0f} GiB" if memory else ""
-    return f"{cpu[1] if cpu else 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores{gib}"
+    return f"{cpu[1] if cpu else 'unknown CPU'}{vectors}, {len(os.sched_getaffinity(0))} cores{gib}"

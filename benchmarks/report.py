@@ -16,7 +16,7 @@ def render(results: Result) -> str:
     """All that was measured so far."""
     rows = results["rows"]
     lines = ["# Benchmarks", "", "Ours against the published way of computing the same (`benchmarks/published*.py`)."]
-    lines += ["", f"Machine: {results['machine']}.", ""]
+    lines += ["", *machines(rows), ""]
     comparisons = {name: row for name, row in rows.items() if "seconds" in row and "published" in row["seconds"]}
     if comparisons:
         lines += [
@@ -30,6 +30,16 @@ def render(results: Result) -> str:
     lines += [*scaling(rows), *loaders(rows), *memory(rows), "", "Commands:", ""]
     lines += [f"- `{command}`" for command in dict.fromkeys(row["command"] for row in rows.values())]
     return "\n".join([*lines, ""])
+
+
+def machines(rows: Result) -> list[str]:
+    """Which rows were measured where; a ratio is always of one machine."""
+    named: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        named.setdefault(row["machine"], []).append(name)
+    if len(named) == 1:
+        return [f"Machine: {next(iter(named))}."]
+    return ["Machines:", "", *(f"- {machine}: {', '.join(names)}" for machine, names in named.items())]
 
 
 NOTES = (
@@ -87,8 +97,9 @@ def verdict(what: str, value: float, limit: float) -> str:
 
 
 def chain(rows: Result) -> dict[str, float] | None:
-    """Seconds an image of the seven steps, both sides; None while a row is missing."""
-    if not all(name in rows for name in (*EPOCHS, *INFERENCE)):
+    """Seconds an image of the seven steps, both sides; None while a row is missing or of another machine."""
+    names = (*EPOCHS, *INFERENCE)
+    if not all(name in rows for name in names) or len({rows[name]["machine"] for name in names}) > 1:
         return None
     seconds = {}
     for side in ("published", "ours"):

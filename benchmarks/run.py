@@ -10,7 +10,6 @@ Writes a Markdown table and, beside it, everything that was measured as JSON.
 import argparse
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,16 @@ def main(argv: list[str] | None = None) -> int:
     large_images = args.memory_images if "memory" in wanted else 0
     about, _ = worker({**common, "do": "prepare", "large_images": large_images})
     results = stored(out, args.tiny)
-    results["machine"] = f"{machine()}, torch {about['torch']}, {about['threads']} threads"
+    here = f"{machine()}, torch {about['torch']}, {about['threads']} threads"
+    common["amp"] = about["amp"]
     for name in [row for row in ROWS if row in wanted]:
         print(f"measuring {name}", flush=True)
         for key, result in measure(name, args, common).items():
-            results["rows"][key] = {"command": command, **result}
+            results["rows"][key] = {"command": command, "machine": here, **result}
             if "published" in result.get("seconds", {}):
                 print(comparison(result), flush=True)
         if name == "chain" and not chain(results["rows"]):
-            print("the chain is the sum of other rows, and some are missing yet", flush=True)
+            print("the chain is the sum of other rows, and some are missing yet or of another machine", flush=True)
         save(results, out)
     print(f"\n{render(results)}\nwritten to {out} and {out.with_suffix('.json')}")
     return 0
@@ -77,7 +77,7 @@ def measure(name: str, args: argparse.Namespace, common: dict[str, Any]) -> dict
     turns = {"repeat": args.repeat, "repeat_slow": args.repeat_slow}
     if name in COMPARISONS:
         sides = ["published", "ours"]
-        keys = [key for key in COMPARISONS[name] if key != "boundary_training_amp" or has_amp()]
+        keys = [key for key in COMPARISONS[name] if key != "boundary_training_amp" or common["amp"]]
     elif name == "walk_scaling":
         sides = ["ours"]
         keys = [f"walk@{grid}" for grid in (TINY_GRIDS if args.tiny else GRIDS)]
@@ -95,12 +95,6 @@ def measure(name: str, args: argparse.Namespace, common: dict[str, Any]) -> dict
     if name == "memory":
         return {"memory": {"entries": [e for voc in SETS[args.tiny] for e in step_memory(voc, args, common)]}}
     return {}  # the chain follows from the other rows
-
-
-def has_amp() -> bool:
-    from misc.config import Config
-
-    return any(field.name == "amp" for field in fields(Config))
 
 
 def step_memory(voc: str, args: argparse.Namespace, common: dict[str, Any]) -> list[dict[str, Any]]:
@@ -138,7 +132,7 @@ def stored(out: Path, tiny: bool) -> dict[str, Any]:
         results = json.loads(path.read_text())
         if results["tiny"] == tiny:
             return results
-    return {"tiny": tiny, "machine": "", "rows": {}}
+    return {"tiny": tiny, "rows": {}}
 
 
 def save(results: dict[str, Any], out: Path) -> None:

@@ -25,7 +25,8 @@ from benchmarks.measure import tree_bytes
 from benchmarks.rows import Call, Row, Walk
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, BoundaryTrainingAmp, BoundaryTrainingDetached, TrainCam
-from misc.device import keep_freed_memory
+from misc.device import check_amp, keep_freed_memory
+from misc.errors import InputError
 
 ROWS: dict[str, Callable[..., Row]] = {
     "walk": Walk,
@@ -59,13 +60,18 @@ def main() -> None:
     Path(sys.argv[2]).write_text(json.dumps(result))
 
 
-def prepare(scale: Scale, folder: Path, *, large_images: int) -> dict[str, str]:
-    """Write the input files; describes the machine's torch."""
+def prepare(scale: Scale, folder: Path, *, large_images: int) -> dict[str, Any]:
+    """Write the input files; describes the machine's torch, and whether it takes --amp."""
     inputs.write_weights(folder / "weights")
     for size, images in (scale.image, scale.images), (scale.large, large_images):
         if images:
             inputs.write_set(folder / "voc_{}x{}".format(*size), size, images)
-    return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
+    amp = True
+    try:
+        check_amp(torch.device("cpu"))
+    except InputError:
+        amp = False
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "amp": amp}
 
 
 def side(row: Row, name: str, result: Path) -> None:
