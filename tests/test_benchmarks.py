@@ -87,7 +87,7 @@ def test_the_report(folder, tmp_path, capsys):
     row = {
         "title": "a row", "unit": "an image", "slow": False, "units": {"published": 1, "ours": 5}, "seconds": seconds,
         "targets": [["ratio", 3], ["ours_mb", 100], ["difference", 1e-4]], "differences": {"maps": 1e-3},
-        "memory": {"published": 2e9, "ours": 5e7}, "command": "python",
+        "memory": {"published": 2e9, "ours": 5e7}, "command": "python", "machine": "here",
     }  # fmt: skip
     line = report.comparison(row)
     for text in ("**3×**", "≥ 3× met", "≤ 100 MB met", "≤ 0.0001 MISSED", "2.00 GB / 50 MB", "6 s (3)", "2 s (3×5)"):
@@ -95,6 +95,10 @@ def test_the_report(folder, tmp_path, capsys):
     rows = dict.fromkeys((*report.EPOCHS, *report.INFERENCE), row)
     assert report.chain(rows) == {"published": 5 * 3 + 3 * 3 + 18, "ours": 5 * 1 + 3 * 1 + 6}
     assert report.chain({"make_cam": row}) is None
+    assert report.machines(rows) == ["Machine: here."]
+    elsewhere = rows | {"make_cam": row | {"machine": "there"}}
+    assert report.chain(elsewhere) is None
+    assert "- there: make_cam" in report.machines(elsewhere)
     assert report.exponent([10, 100, 1000], [2, 200, 20000]) == pytest.approx(2)
     with pytest.raises(SystemExit):
         run.main(["--rows", "nonsense"])
@@ -117,7 +121,7 @@ def test_times_and_memory_of_a_row(folder, tmp_path):
 
 def test_rows_are_merged_into_earlier_results(tmp_path, monkeypatch, capsys):
     answer = {
-        "torch": "2", "threads": "2", "title": "a row", "unit": "an image", "units": {"published": 1, "ours": 1},
+        "torch": "2", "threads": 2, "amp": True, "title": "a row", "unit": "an image", "units": {"published": 1, "ours": 1},
         "seconds": {"published": [4.0], "ours": [2.0]}, "targets": [], "differences": {"maps": 0.0},
     }  # fmt: skip
     monkeypatch.setattr(run, "worker", lambda job: (answer, None))
