@@ -122,7 +122,8 @@ def test_times_and_memory_of_a_row(folder, tmp_path):
 def test_rows_are_merged_into_earlier_results(tmp_path, monkeypatch, capsys):
     answer = {
         "torch": "2", "threads": 2, "amp": True, "title": "a row", "unit": "an image",
-        "units": {"published": 1, "ours": 1}, "seconds": {"published": [4.0], "ours": [2.0]}, "targets": [], "differences": {"maps": 0.0},
+        "units": {"published": 1, "ours": 1},
+        "seconds": {"published": [4.0], "ours": [2.0]}, "targets": [], "differences": {"maps": 0.0},
     }  # fmt: skip
     monkeypatch.setattr(run, "worker", lambda job: (answer, None))
     monkeypatch.setattr(run, "times", lambda *_, **__: answer)
