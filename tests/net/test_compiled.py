@@ -23,6 +23,14 @@ def library(*given):
     return compiled.library.__wrapped__(*given)
 
 
+def compiler(folder, before) -> str:
+    """A command that does something before it compiles."""
+    made = folder / "my-cc"
+    made.write_text(f'#!/bin/sh\n{before}\nexec cc "$@"\n')
+    made.chmod(made.stat().st_mode | stat.S_IXUSR)
+    return str(made)
+
+
 def kept(tmp_path):
     return sorted(path.name for path in (tmp_path / "cache" / "sbe").iterdir())
 
@@ -65,10 +73,7 @@ def test_a_compiler_that_does_not_take_it(source, caplog):
 
 
 def test_a_compiler_that_does_not_know_the_processor(source, tmp_path, monkeypatch):
-    made = tmp_path / "old-cc"
-    made.write_text('#!/bin/sh\ncase "$*" in *march=native*) echo unknown >&2; exit 1;; esac\nexec cc "$@"\n')
-    made.chmod(made.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("CC", str(made))
+    monkeypatch.setenv("CC", compiler(tmp_path, 'case "$*" in *march=native*) echo unknown >&2; exit 1;; esac'))
     assert library(source).doubled(4) == 8
 
 
@@ -81,10 +86,7 @@ def test_a_compiler_with_arguments(source, tmp_path, monkeypatch):
 
 
 def test_a_compiler_of_another_encoding(source, tmp_path, monkeypatch):
-    made = tmp_path / "latin-cc"
-    made.write_text('#!/bin/sh\nprintf "f\\344hig\\n"; printf "f\\344hig\\n" >&2\nexec cc "$@"\n')
-    made.chmod(made.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("CC", str(made))
+    monkeypatch.setenv("CC", compiler(tmp_path, r'printf "f\344hig\n"; printf "f\344hig\n" >&2'))
     assert library(source).doubled(4) == 8
 
 
