@@ -4,12 +4,16 @@ Images are NHWC. A convolution is a product of matrices: a row for each pixel of
 window covers; a column for each channel. Threads that call one of the two functions at the bottom with the same `next`
 share its blocks of rows. What a pixel becomes does not depend on how many there are.
 
-`convolve` multiplies windows. `convolve_winograd` is Winograd's F(4x4, 3x3), which has a quarter of the
-multiplications: tiles of 6x6 values and the weights are transformed, multiplied value by value (over the channels, 36
-products of matrices) and transformed back into 4x4 results. Its points of interpolation are 0, +-3/4, +-3/2 and
-infinity: with the usual 0, +-1, +-2 and infinity errors are more than twice as large (Barabasz et al., "Error Analysis
-and Improving the Accuracy of Winograd Convolution", TOMS 2020; Lavin & Gray, "Fast Algorithms for Convolutional Neural
-Networks", CVPR 2016). All coefficients here are exact in float32; the divisions are in the weights, see winograd.py.
+`convolve` multiplies windows; where that pays, by Strassen's algorithm in Winograd's form, with 7/8 of the
+multiplications (Strassen, "Gaussian Elimination is not Optimal", Numer. Math. 1969; Huang et al., "Strassen's
+Algorithm Reloaded", SC 2016). Errors stay those of float32, but relative to a pixel and its neighbour together.
+
+`convolve_winograd` is Winograd's F(4x4, 3x3), which has a quarter of the multiplications: tiles of 6x6 values and the
+weights are transformed, multiplied value by value (over the channels, 36 products of matrices) and transformed back
+into 4x4 results. Its points of interpolation are 0, +-3/4, +-3/2 and infinity: with the usual 0, +-1, +-2 and infinity
+errors are more than twice as large (Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd
+Convolution", TOMS 2020; Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016). All coefficients
+here are exact in float32; the divisions are in the weights, see winograd.py.
 
 Vectors are GCC's and Clang's vector extensions, so one source serves AVX-512, AVX2, SSE and NEON. */
 
@@ -46,7 +50,9 @@ typedef struct {
     int64_t n, height, width, channels;
     int64_t out_height, out_width, out_channels;
     int64_t side, stride, padding;
-    int64_t at_once; /* rows or, in convolve_winograd, tiles that a thread takes at a time: a multiple of ROWS */
+    int64_t at_once;  /* rows or, in convolve_winograd, tiles that a thread takes at a time: a multiple of ROWS */
+    int64_t piece;    /* values of a window that are multiplied at a time, in convolve */
+    int64_t strassen; /* by that algorithm: at_once is a multiple of 2 ROWS, piece of 2, out_channels of 2 COLUMNS */
     int64_t add, relu;
     const float *x;       /* (n, height, width, channels) */
     const float *weights; /* panels, see `laid_out` in convolution.py */
@@ -64,19 +70,28 @@ static inline void store(float *to, vector v) { *(unaligned *)to = v; }
 /* Not v > 0: what is not a number stays so, for the steps to see. */
 static inline vector rectified(vector v) { return (vector)((mask)v & ~(mask)(v <= 0)); }
 
-/* What is done with a product: where it goes, and what is added. */
+/* Tiles of ROWS rows of a matrix. */
 typedef struct {
-    float *y;
-    int64_t columns;   /* of y */
-    const float *bias; /* NULL: none */
+    const float *values;
+    int64_t row, tile; /* floats from row to row and from tile to tile */
+} operand;
+
+/* What becomes of a product of tiles. */
+typedef struct {
+    float *y;                    /* = [relu](product [+ besides] [+ bias] [+ y]); NULL: none */
+    int64_t stride, tile;        /* floats from row to row, rows from tile to tile */
+    int64_t rows, columns;       /* that there are, from the first tile's first on */
+    const float *bias, *besides; /* NULL: none */
     bool add, relu;
+    float *kept;                 /* = product [+ before], for later; NULL: none */
+    const float *before;         /* NULL: none */
 } target;
 
-/* y[ROWS][COLUMNS] = ROWS rows of a times a panel of weights, `depth` long. Everything is unrolled, so that the sums
-stay in registers. */
+/* The product of ROWS rows of a, `row_stride` apart, and a panel of weights, `depth` long. Everything is unrolled, so
+that the sums stay in registers. besides, before and kept: ROWS rows of COLUMNS one after the other. */
 static inline __attribute__((always_inline)) void multiply_panel(
-    int64_t depth, const float *a, int64_t row_stride, int64_t depth_stride, const float *panel, float *y,
-    int64_t y_stride, const float *bias, bool add, bool relu)
+    int64_t depth, const float *a, int64_t row_stride, const float *panel, float *y, int64_t y_stride,
+    const float *bias, bool add, bool relu, const float *besides, const float *before, float *kept)
 {
     vector sums[ROWS][2];
 #pragma GCC unroll 12
@@ -85,15 +100,30 @@ static inline __attribute__((always_inline)) void multiply_panel(
             __builtin_prefetch(y + i * y_stride, 1);
         sums[i][0] = sums[i][1] = (vector){0};
     }
+#pragma GCC unroll 4
     for (int64_t k = 0; k < depth; k++) {
         vector left = *(const vector *)(panel + k * COLUMNS), right = *(const vector *)(panel + k * COLUMNS + LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < ROWS; i++) {
-            vector value = a[i * row_stride + k * depth_stride] - (vector){0};
+            vector value = a[i * row_stride + k] - (vector){0};
             sums[i][0] += value * left;
             sums[i][1] += value * right;
         }
     }
+    if (kept)
+#pragma GCC unroll 12
+        for (int i = 0; i < ROWS; i++) {
+            vector left = sums[i][0], right = sums[i][1];
+            if (before)
+                left += loaded(before + i * COLUMNS), right += loaded(before + i * COLUMNS + LANES);
+            store(kept + i * COLUMNS, left), store(kept + i * COLUMNS + LANES, right);
+        }
+    if (!y)
+        return;
+    if (besides)
+#pragma GCC unroll 12
+        for (int i = 0; i < ROWS; i++)
+            sums[i][0] += loaded(besides + i * COLUMNS), sums[i][1] += loaded(besides + i * COLUMNS + LANES);
     if (bias) {
         vector left = loaded(bias), right = loaded(bias + LANES);
 #pragma GCC unroll 12
@@ -113,68 +143,122 @@ static inline __attribute__((always_inline)) void multiply_panel(
         store(y + i * y_stride, sums[i][0]), store(y + i * y_stride + LANES, sums[i][1]);
 }
 
-/* The next `depth` of the products of `rows` rows with all columns. a: rows one after the other, or packed: ROWS of
-them value by value, filled up. */
-static void multiply(int64_t rows, int64_t depth, const float *a, int64_t row_stride, bool packed, const float *weights,
-                     const target *to, int64_t first_row, bool first, bool last)
+/* `n` tiles of a times weights, `depth` long. */
+static void multiply(int64_t n, int64_t depth, operand a, const float *weights, const target *to)
 {
-    float filled[ROWS * DEPTH], cut[ROWS * COLUMNS];
-    int64_t whole = packed ? rows : rows / ROWS * ROWS;
-    for (int64_t i = whole; i < rows; i++)
-        memcpy(filled + (i - whole) * depth, a + i * row_stride, depth * sizeof(float));
-    bool add = to->add || !first, relu = to->relu && last;
+    float cut[ROWS * COLUMNS];
     for (int64_t column = 0; column < to->columns; column += COLUMNS) {
-        const float *panel = weights + column * depth, *bias = first && to->bias ? to->bias + column : NULL;
+        const float *bias = to->bias ? to->bias + column : NULL;
         int64_t columns = least(COLUMNS, to->columns - column);
-        for (int64_t row = 0; row < rows; row += ROWS) {
-            int64_t here = least(ROWS, rows - row), stride = to->columns;
-            float *y = to->y + (first_row + row) * stride + column, *place = y;
-            if (here < ROWS || columns < COLUMNS) {
+        for (int64_t tile = 0; tile < n; tile++) {
+            int64_t here = most(0, least(ROWS, to->rows - tile * to->tile)), stride = to->stride;
+            float *y = to->y ? to->y + tile * to->tile * stride + column : NULL, *place = y;
+            if (y && (here < ROWS || columns < COLUMNS)) {
                 place = cut, stride = COLUMNS;
-                for (int64_t i = 0; add && i < here; i++)
-                    memcpy(cut + i * COLUMNS, y + i * to->columns, columns * sizeof(float));
+                for (int64_t i = 0; to->add && i < here; i++)
+                    memcpy(cut + i * COLUMNS, y + i * to->stride, columns * sizeof(float));
             }
-            if (packed)
-                multiply_panel(depth, a + row * depth, 1, ROWS, panel, place, stride, bias, add, relu);
-            else if (row < whole)
-                multiply_panel(depth, a + row * row_stride, row_stride, 1, panel, place, stride, bias, add, relu);
+            const float *rows = a.values + tile * a.tile, *panel = weights + column * depth;
+            int64_t offset = (column / COLUMNS * n + tile) * ROWS * COLUMNS; /* of besides, before and kept */
+            /* kernels of their own for what is most frequent, without a choice in each tile */
+            if (to->besides || to->kept)
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, to->add, to->relu,
+                               to->besides ? to->besides + offset : NULL, to->before ? to->before + offset : NULL,
+                               to->kept ? to->kept + offset : NULL);
+            else if (to->add && to->relu)
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, true, NULL, NULL, NULL);
+            else if (to->add)
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, false, NULL, NULL, NULL);
+            else if (to->relu)
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, true, NULL, NULL, NULL);
             else
-                multiply_panel(depth, filled, depth, 1, panel, place, stride, bias, add, relu);
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, false, NULL, NULL, NULL);
             if (place == cut)
                 for (int64_t i = 0; i < here; i++)
-                    memcpy(y + i * to->columns, cut + i * COLUMNS, columns * sizeof(float));
+                    memcpy(y + i * to->stride, cut + i * COLUMNS, columns * sizeof(float));
         }
     }
 }
 
-/* The windows' values `from` to `to` (counted in the order of a window's lines, its pixels, their channels) of `rows`
-pixels of the result, packed. A line of a window is contiguous in the image, except where it reaches over the border. */
-static void pack(const convolution *c, int64_t first_row, int64_t rows, int64_t from, int64_t to, float *packed)
+/* a + sign * b, `n` tiles, `depth` long, written to `to` one after the other. */
+static operand sum(int64_t n, int64_t depth, operand a, float sign, operand b, float *to)
 {
-    int64_t line = c->side * c->channels, depth = to - from;
-    for (int64_t i = 0; i < rows; i++) {
-        float *values = packed + i / ROWS * ROWS * depth + i % ROWS;
-        int64_t row = first_row + i, column = row % c->out_width, above = row / c->out_width;
-        int64_t image = above / c->out_height, top = above % c->out_height * c->stride - c->padding;
-        int64_t left = (column * c->stride - c->padding) * c->channels;
-        for (int64_t start = from, end; start < to; start = end) {
-            int64_t dy = start / line, offset = left - dy * line; /* of the window's values from the image line's */
-            end = least(to, (dy + 1) * line);
-            bool inside = 0 <= top + dy && top + dy < c->height;
-            int64_t begin = inside ? least(end, most(start, -offset)) : end;
-            int64_t stop = inside ? most(begin, least(end, c->width * c->channels - offset)) : end;
-            const float *pixels = c->x + (image * c->height + top + dy) * c->width * c->channels;
-            for (int64_t k = start; k < begin; k++)
-                values[(k - from) * ROWS] = 0;
-            for (int64_t k = begin; k < stop; k++)
-                values[(k - from) * ROWS] = pixels[offset + k];
-            for (int64_t k = stop; k < end; k++)
-                values[(k - from) * ROWS] = 0;
-        }
-    }
-    for (int64_t i = rows; i % ROWS; i++)
+    for (int64_t row = 0; row < n * ROWS; row++) {
+        const float *left = a.values + row / ROWS * a.tile + row % ROWS * a.row;
+        const float *right = b.values + row / ROWS * b.tile + row % ROWS * b.row;
         for (int64_t k = 0; k < depth; k++)
-            packed[i / ROWS * ROWS * depth + i % ROWS + k * ROWS] = 0;
+            to[row * depth + k] = left[k] + sign * right[k];
+    }
+    return (operand){to, depth, ROWS * depth};
+}
+
+/* `2 n` tiles of a times weights, `depth` long, with seven products of half as many rows, values and columns instead of
+eight: Strassen's algorithm, in Winograd's form. The halves of the rows are every other tile, so that what a pixel
+becomes does not depend on n. weights: seven matrices of half the depth and columns, see `halved` in convolution.py.
+space: for n * (2 * depth + to->columns) rows of floats */
+static void multiply_strassen(int64_t n, int64_t depth, operand a, const float *weights, const target *to, float *space)
+{
+    int64_t half = depth / 2, columns = to->columns / 2, size = half * columns;
+    operand a11 = {a.values, a.row, 2 * a.tile}, a12 = a11, a21 = a11, a22 = a11;
+    a12.values += half, a21.values += a.tile, a22.values += a.tile + half;
+    float *other = space + n * ROWS * half, *x = other + n * ROWS * half, *z = x + n * ROWS * columns;
+
+    target y11 = *to;
+    y11.columns = columns, y11.tile *= 2;
+    target y12 = y11, y21 = y11, first = y11, kept = {.columns = columns, .before = x, .kept = x};
+    y12.y += columns, y12.bias = to->bias ? to->bias + columns : NULL;
+    y21.y += to->tile * to->stride, y21.rows -= to->tile;
+    target y22 = y12;
+    y22.y = y12.y + to->tile * to->stride, y22.rows = y21.rows;
+
+    first.relu = false, first.kept = x;
+    multiply(n, half, a11, weights, &first);
+    y11.bias = NULL, y11.add = true;
+    multiply(n, half, a12, weights + size, &y11);
+    operand s1 = sum(n, half, a21, 1, a22, space), s2 = sum(n, half, s1, -1, a11, other);
+    multiply(n, half, s2, weights + 2 * size, &kept);
+    kept.kept = z;
+    multiply(n, half, s1, weights + 3 * size, &kept);
+    y12.besides = y22.besides = z;
+    multiply(n, half, sum(n, half, a12, -1, s2, space), weights + 4 * size, &y12);
+    y22.before = y22.kept = x;
+    multiply(n, half, sum(n, half, a11, -1, a21, space), weights + 5 * size, &y22);
+    y21.besides = x;
+    multiply(n, half, a22, weights + 6 * size, &y21);
+}
+
+/* The windows' values `from` to `to` (counted in the order of a window's lines, its pixels, their channels) of `rows`
+pixels of the result, and zeros up to `filled` rows; LANES floats after them are overwritten. A line of a window is
+contiguous in the image, except where it reaches over the border. */
+static void gather(const convolution *c, int64_t first_row, int64_t rows, int64_t filled, int64_t from, int64_t to,
+                   float *values)
+{
+    int64_t line = c->side * c->channels, first_line = from / line, width = c->width * c->channels;
+    int64_t column = first_row % c->out_width, above = first_row / c->out_width;
+    const float *last = c->x + c->n * c->height * width - LANES; /* from which a vector can be read */
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t top = above % c->out_height * c->stride - c->padding;
+        int64_t left = (column * c->stride - c->padding) * c->channels;
+        const float *pixels = c->x + (above / c->out_height * c->height + top + first_line) * width + left;
+        for (int64_t start = from, dy = first_line, end; start < to; start = end, dy++, pixels += width) {
+            /* of this line, counted from its beginning; that lies `left` from the image's */
+            int64_t begin = start - dy * line, stop = least(to - dy * line, line);
+            end = dy * line + stop;
+            if (top + dy < 0 || top + dy >= c->height) {
+                memset(values, 0, (stop - begin) * sizeof(float));
+            } else if (left + begin < 0 || left + stop > width || pixels + stop - 1 > last) {
+                for (int64_t k = begin; k < stop; k++)
+                    values[k - begin] = 0 <= left + k && left + k < width ? pixels[k] : 0;
+            } else {
+                for (int64_t k = begin; k < stop; k += LANES) /* what is too much is overwritten by what follows */
+                    store(values + k - begin, loaded(pixels + k));
+            }
+            values += stop - begin;
+        }
+        if (++column == c->out_width)
+            column = 0, above++;
+    }
+    memset(values, 0, (filled - rows) * (to - from) * sizeof(float));
 }
 
 static float *scratch(int64_t floats)
@@ -228,6 +312,10 @@ static void transform_tile(const convolution *c, place at, const float *zeros, f
         pixels[i] = inside ? c->x + ((at.image * c->height + y) * c->width + x) * c->channels : zeros;
     }
     for (int64_t channel = 0; channel < c->channels; channel += LANES) {
+        if (channel % PADDING == 0) /* a cache line of the tile to the right */
+            for (int y = 0; y < TILE; y++)
+                for (int x = TILE - STEP; x < TILE; x++)
+                    __builtin_prefetch(pixels[y * TILE + x] + STEP * c->channels + channel);
         vector columns[TILE][TILE];
         for (int x = 0; x < TILE; x++) {
             vector d[TILE], v[TILE];
@@ -280,24 +368,31 @@ memory enough. */
 int convolve(const convolution *c, int64_t *next)
 {
     int64_t rows = c->n * c->out_height * c->out_width, depth = c->side * c->side * c->channels;
-    bool packed = c->side > 1 || c->stride > 1 || c->padding > 0; /* else the rows lie in the image one by one */
-    float *values = scratch(packed ? c->at_once * least(DEPTH, depth) : 1);
+    bool contiguous = c->side == 1 && c->stride == 1 && c->padding == 0; /* the rows lie in the image one by one */
+    int64_t gathered = c->at_once * least(c->piece, depth) + LANES;
+    float *values = scratch(gathered + (c->strassen ? c->at_once / 2 * (c->piece + c->out_channels) : 0));
     if (!values)
         return false;
-    int64_t columns = (c->out_channels + COLUMNS - 1) / COLUMNS * COLUMNS;
-    target to = {c->y, c->out_channels, c->bias, c->add, c->relu};
+    int64_t columns = (c->out_channels + COLUMNS - 1) / COLUMNS * COLUMNS, unit = c->strassen ? 2 * ROWS : ROWS;
     int64_t first;
     while ((first = c->at_once * __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < rows) {
-        int64_t here = least(c->at_once, rows - first);
+        int64_t here = least(c->at_once, rows - first), units = (here + unit - 1) / unit;
         for (int64_t from = 0, end; from < depth; from = end) {
-            end = least(depth, from + DEPTH);
-            const float *a = c->x + first * c->channels + from;
-            if (packed) {
-                pack(c, first, here, from, end, values);
-                a = values;
+            end = least(depth, from + c->piece);
+            operand a = {c->x + first * c->channels + from, c->channels, ROWS * c->channels};
+            if (!contiguous || here < units * unit) {
+                gather(c, first, here, units * unit, from, end, values);
+                a = (operand){values, end - from, ROWS * (end - from)};
             }
-            multiply(here, end - from, a, c->channels, packed, c->weights + from * columns, &to, first, from == 0,
-                     end == depth);
+            target to = {
+                .y = c->y + first * c->out_channels, .stride = c->out_channels, .tile = ROWS,
+                .rows = here, .columns = c->out_channels, .bias = from ? NULL : c->bias,
+                .add = c->add || from, .relu = c->relu && end == depth,
+            };
+            if (c->strassen)
+                multiply_strassen(units, end - from, a, c->weights + from * columns / 4 * 7, &to, values + gathered);
+            else
+                multiply(units, end - from, a, c->weights + from * columns, &to);
         }
     }
     free(values);
@@ -322,12 +417,15 @@ int convolve_winograd(const convolution *c, int64_t *next)
         for (int64_t i = 0; i < here; i++)
             transform_tile(c, place_of(c, first + i), zeros, values + i * c->channels, stride);
         for (int64_t v = 0; v < VALUES; v++) {
-            target to = {products + v * out_stride, c->out_channels, NULL, false, false};
             for (int64_t from = 0, end; from < c->channels; from = end) {
                 end = least(c->channels, from + DEPTH);
+                operand a = {values + v * stride + from, c->channels, ROWS * c->channels};
+                target to = {
+                    .y = products + v * out_stride, .stride = c->out_channels, .tile = ROWS,
+                    .rows = c->at_once, .columns = c->out_channels, .add = from,
+                };
                 const float *weights = c->weights + (v * c->channels + from) * c->out_channels;
-                multiply(here, end - from, values + v * stride + from, c->channels, false, weights, &to, 0, from == 0,
-                         end == c->channels);
+                multiply((here + ROWS - 1) / ROWS, end - from, a, weights, &to);
             }
         }
         for (int64_t i = 0; i < here; i++)

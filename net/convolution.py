@@ -19,6 +19,9 @@ SOURCE = Path(__file__).with_suffix(".c")
 # Tiles at a time, by channels: their values stay in the second cache where there are few channels, and where there are
 # many, the weights, which are larger than the third, are not read too often.
 TILES_BY_CHANNELS = 3 / 16
+# Values of a window, and channels of the result, from which on a product less makes up for Strassen's additions, and
+# for their errors: from 128 on the class activation maps would be made hardly faster.
+WORTH_HALVING = 256
 
 
 def available() -> bool:
@@ -54,12 +57,22 @@ class FrozenConvolution:
             and self.channels % self._sizes.lanes == 0
             and self.out_channels % self._sizes.panel_columns == 0
         )
-        flat = weight.permute(2, 3, 1, 0).reshape(self.side**2, -1)  # by lines and pixels, by channels
+        columns, depth = self._sizes.panel_columns, self._sizes.panel_depth
+        flat = weight.permute(2, 3, 1, 0).reshape(-1, self.out_channels)  # by a window's lines, pixels, channels
+        values = len(flat)
+        self.strassen = (
+            not self.winograd
+            and min(values, self.out_channels) >= WORTH_HALVING
+            and values % 2 == self.out_channels % (2 * columns) == 0
+        )
+        self._piece = 2 * ceil(values / ceil(values / (2 * depth)) / 2) if self.strassen else depth
         if self.winograd:
-            matrices = (WEIGHTS @ flat).view(TILE**2, self.channels, self.out_channels)
+            matrices = [(WEIGHTS @ flat.reshape(KERNEL**2, -1)).view(TILE**2, self.channels, self.out_channels)]
+        elif self.strassen:
+            matrices = [halved(piece) for piece in flat.split(self._piece)]
         else:
-            matrices = flat.reshape(1, -1, self.out_channels)
-        self._weights = laid_out(matrices, self._sizes.panel_columns, self._sizes.panel_depth)
+            matrices = [flat[None]]
+        self._weights = torch.cat([laid_out(several, columns, depth).flatten() for several in matrices])
         bias = weight.new_zeros(self.out_channels) if convolution.bias is None else convolution.bias.detach()
         self._bias = F.pad(bias, (0, -self.out_channels % self._sizes.panel_columns))
 
@@ -81,27 +94,43 @@ class FrozenConvolution:
             y = torch.empty(shape, memory_format=torch.channels_last)
         else:
             y = shortcut.detach().contiguous(memory_format=torch.channels_last)
+        rows, most = self._sizes.panel_rows, self._sizes.row_block
         if self.winograd:
             function, units = _compiled().convolve_winograd, n * ceil(h / STEP) * ceil(w / STEP)
-            at_once = self._tiles_at_once(units)
+            at_once = _shared_out(units, int(self.channels * TILES_BY_CHANNELS), rows)
         else:
-            function, units, at_once = _compiled().convolve, n * h * w, self._sizes.row_block
+            function, units = _compiled().convolve, n * h * w
+            at_once = _shared_out(units, 2 * most, 2 * rows) if self.strassen else _shared_out(units, most, rows)
         job = _Convolution(
-            n, *size, channels, h, w, self.out_channels, self.side, self.stride, self.padding, at_once,
-            shortcut is not None, relu, *(tensor.data_ptr() for tensor in (x, self._weights, self._bias, y)),
+            n, *size, channels, h, w, self.out_channels, self.side, self.stride, self.padding,
+            at_once, self._piece, self.strassen, shortcut is not None, relu,
+            *(tensor.data_ptr() for tensor in (x, self._weights, self._bias, y)),
         )  # fmt: skip
         _together(function, job, blocks=ceil(units / at_once), kept=(x, self._weights, self._bias, y))
         return y
 
-    def _tiles_at_once(self, tiles: int) -> int:
-        """Of blocks of the same size, as many for each thread."""
-        threads, rows = torch.get_num_threads(), self._sizes.panel_rows
-        blocks = threads * ceil(tiles / (threads * self.channels * TILES_BY_CHANNELS))
-        return rows * ceil(tiles / (blocks * rows)) if tiles else rows
+
+def _shared_out(units: int, most: int, multiple: int) -> int:
+    """The size of a block, so that there are as many of the same size for each thread."""
+    threads = torch.get_num_threads()
+    blocks = threads * ceil(units / (threads * max(most, multiple)))
+    return multiple * max(1, ceil(units / (max(1, blocks) * multiple)))
 
 
 def _float32_on_cpu(tensor: torch.Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def halved(matrix: torch.Tensor) -> torch.Tensor:
+    """What Strassen's algorithm multiplies by instead of a matrix (K, O), in the order of convolution.c.
+
+    Returns   (7, K/2, O/2).
+    """
+    upper, lower = matrix.chunk(2)
+    (b11, b12), (b21, b22) = upper.chunk(2, dim=1), lower.chunk(2, dim=1)
+    t1 = b12 - b11
+    t2 = b22 - t1
+    return torch.stack([b11, b21, t2, t1, b22, b22 - b12, b21 - t2])
 
 
 def laid_out(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
@@ -175,7 +204,7 @@ class _Convolution(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in (
                 *("n", "height", "width", "channels", "out_height", "out_width", "out_channels"),
-                *("side", "stride", "padding", "at_once", "add", "relu"),
+                *("side", "stride", "padding", "at_once", "piece", "strassen", "add", "relu"),
             )
         ),
         *((name, ctypes.c_void_p) for name in ("x", "weights", "bias", "y")),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from net import compiled, convolution
-from net.convolution import FrozenConvolution, laid_out
+from net.convolution import FrozenConvolution, halved, laid_out
 
 # As other processors would compile it; the compiler makes up for vectors that this one lacks.
 PROCESSORS = {"this one": (), "SSE": ("-U__AVX512F__", "-U__AVX__"), "AVX2": ("-U__AVX512F__", "-D__AVX__"),
@@ -40,11 +40,11 @@ def images(*shape: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def assert_right(given: nn.Conv2d, x: torch.Tensor) -> None:
-    """Errors are those of float32, with bias, shortcut and ReLU, and without."""
+def assert_right(given: nn.Conv2d, x: torch.Tensor, *, times: float = 3) -> None:
+    """Errors are those of float32, times so much, with bias, shortcut and ReLU, and without."""
     frozen = FrozenConvolution(given)
     expected = copy.deepcopy(given).double()(x.double())
-    allowed = max(3 * (given(x) - expected).abs().max().item(), 3e-6)
+    allowed = times * max((given(x) - expected).abs().max().item(), 1e-6)
     torch.testing.assert_close(frozen(x, relu=False).double(), expected, rtol=0, atol=allowed)
     shortcut = torch.randn(expected.shape)
     found = frozen(x, relu=True, shortcut=shortcut.clone())
@@ -72,6 +72,38 @@ def test_several_blocks(processor, size):
     assert_right(made(64, 64, 3), images(2, 64, *size))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (13, 7), (24, 33)])
+@pytest.mark.parametrize(
+    ("channels", "out_channels", "side", "stride"),
+    [(256, 256, 1, 1), (512, 256, 1, 2), (2200, 256, 1, 1), (36, 320, 3, 2), (530, 256, 3, 2)],
+)
+def test_strassen(processor, size, channels, out_channels, side, stride):
+    """Also where rows are missing, and in several pieces."""
+    given = made(channels, out_channels, side, stride)
+    assert FrozenConvolution(given).strassen
+    assert_right(given, images(2, channels, *size), times=6)
+
+
+def test_strassen_is_taken_where_it_can_be_and_pays(processor):
+    worth, columns = convolution.WORTH_HALVING, 2 * convolution._sizes().panel_columns
+    for other in (worth - 2, worth, 1), (worth, worth - columns, 1), (worth, worth, 3), (worth + 1, worth, 1):
+        assert not FrozenConvolution(made(*other)).strassen
+    assert not FrozenConvolution(made(worth, worth + columns // 2, 1)).strassen
+
+
+def test_the_seven_products():
+    """C11 … C22 from them, as multiply_strassen adds them up."""
+    a, b = torch.randn(6, 8, dtype=torch.float64), torch.randn(8, 4, dtype=torch.float64)
+    (a11, a12), (a21, a22) = (half.chunk(2, dim=1) for half in a.chunk(2))
+    s1 = a21 + a22
+    s2 = s1 - a11
+    factors = a11, a12, s2, s1, a12 - s2, a11 - a21, a22
+    p1, p2, p6, p5, p3, p7, p4 = (factor @ matrix for factor, matrix in zip(factors, halved(b), strict=True))
+    x = p1 + p6
+    blocks = [torch.cat([p1 + p2, x + p5 + p3], dim=1), torch.cat([x + p7 + p4, x + p5 + p7], dim=1)]
+    torch.testing.assert_close(torch.cat(blocks), a @ b)
+
+
 def test_the_stem(processor):
     assert_right(made(3, 64, 7, 2, bias=False), images(2, 3, 45, 61))
 
@@ -93,7 +125,7 @@ def test_nothing_beside_the_result_is_written(side):
     assert (around[0] == 7).all() and (around[2] == 7).all()
 
 
-@pytest.mark.parametrize("given", [made(128, 128, 3), made(40, 130, 1), made(24, 20, 3, 2)])
+@pytest.mark.parametrize("given", [made(128, 128, 3), made(40, 130, 1), made(24, 20, 3, 2), made(256, 256, 1)])
 def test_any_number_of_threads_gives_the_same_bytes(given):
     frozen, x = FrozenConvolution(given), images(2, given.in_channels, 47, 63)
     threads = torch.get_num_threads()
