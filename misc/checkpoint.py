@@ -78,7 +78,10 @@ def imagenet_state() -> State:
 
 
 def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Pattern[str]) -> None:
-    """Copy `state` into `module`; every tensor must be there, of the right shape, and none besides."""
+    """Copy `state` into `module`; every tensor must be there, of the right shape, and none besides.
+
+    A module on the `meta` device, which has been spared its first values, takes the tensors themselves.
+    """
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in state:
@@ -91,7 +94,9 @@ def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Patt
     for name in state:
         if name not in expected and not ignore.match(name):
             raise InputError(f"{source}: the tensor {name} belongs to no part of this network")
-    module.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()})
+    taken = {name: state[name].to(tensor.dtype) if name in state else torch.zeros(tensor.shape, dtype=tensor.dtype)
+             for name, tensor in expected.items()}  # fmt: skip
+    module.load_state_dict(taken, assign=any(tensor.is_meta for tensor in expected.values()))
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:

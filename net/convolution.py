@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import ceil
@@ -72,7 +73,7 @@ class FrozenConvolution:
             matrices = [halved(piece) for piece in flat.split(self._piece)]
         else:
             matrices = [flat[None]]
-        self._weights = torch.cat([laid_out(several, columns, depth).flatten() for several in matrices])
+        self._weights = laid_out(matrices, columns, depth)
         bias = weight.new_zeros(self.out_channels) if convolution.bias is None else convolution.bias.detach()
         self._bias = F.pad(bias, (0, -self.out_channels % self._sizes.panel_columns))
 
@@ -133,21 +134,19 @@ def halved(matrix: torch.Tensor) -> torch.Tensor:
     return torch.stack([b11, b21, t2, t1, b22, b22 - b12, b21 - t2])
 
 
-def laid_out(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
-    """Matrices (M, K, O) as convolution.c reads them, one after the other: cut into pieces of `depth` rows, each of
-    which into panels of `columns` columns; missing columns are zeros.
+def laid_out(matrices: Sequence[torch.Tensor], columns: int, depth: int) -> torch.Tensor:
+    """Matrices, in groups (M, K, O), as convolution.c reads them, one after the other: cut into pieces of `depth`
+    rows, each of which into panels of `columns` columns; missing columns are zeros.
 
-    Returns   (M, K·O), O up to a multiple of `columns`.
+    Returns   (Σ M·K·O), O up to a multiple of `columns`.
     """
-    m, k, o = matrices.shape
-    if o % columns:
-        matrices = F.pad(matrices, (0, -o % columns))
-    panels = ceil(o / columns)
-    result = matrices.new_empty(m, k * panels * columns)
-    for start in range(0, k, depth):
-        piece = matrices[:, start : start + depth].unflatten(2, (panels, columns)).transpose(1, 2)
-        size = piece[0].numel()
-        result[:, start * panels * columns :][:, :size].view(piece.shape).copy_(piece)
+    whole = [F.pad(group, (0, -group.shape[2] % columns)) if group.shape[2] % columns else group for group in matrices]
+    result = whole[0].new_empty(sum(group.numel() for group in whole))
+    for group, place in zip(whole, result.split([group.numel() for group in whole]), strict=True):
+        rows = place.view(len(group), -1)
+        for piece, panels in zip(group.split(depth, 1), rows.split(depth * group.shape[2], 1), strict=True):
+            cut = piece.unflatten(2, (-1, columns)).transpose(1, 2)
+            panels.view(cut.shape).copy_(cut)
     return result
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from misc.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
@@ -267,7 +268,9 @@ def check_network(what: str, path: Path, network: Callable[[], nn.Module], prefl
     """Read a network's checkpoint, unless an earlier step is to make it."""
     preflight.reads(what, [path], remedy=remedy)
     if not preflight.promised(path) and path.is_file():
-        preflight.attempt(lambda: load_weights(network(), path))
+        with torch.device("meta"):
+            empty = network()
+        preflight.attempt(lambda: load_weights(empty, path))
 
 
 def check_backbone(args: Config, preflight: Preflight) -> None:
@@ -276,4 +279,6 @@ def check_backbone(args: Config, preflight: Preflight) -> None:
 
     preflight.mentions(args.backbone_weights)
     if not preflight.promised(Path(args.backbone_weights)):
-        preflight.attempt(partial(load_backbone, resnet50_stride16(), args.backbone_weights), once="backbone")
+        with torch.device("meta"):
+            empty = resnet50_stride16()
+        preflight.attempt(partial(load_backbone, empty, args.backbone_weights), once="backbone")

@@ -67,7 +67,8 @@ def run(args: Config) -> None:
     if not ids:
         return
     device = pick_device(args.device)
-    model = ResNet50CAM(len(data.class_names))
+    with torch.device("meta"):  # the first values come from the checkpoint
+        model = ResNet50CAM(len(data.class_names))
     load_weights(model, args.cam_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=loaders(args.workers, device))

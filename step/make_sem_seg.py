@@ -127,7 +127,8 @@ def run(args: Config) -> None:
 
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
-    model = ResNet50SBE()
+    with torch.device("meta"):  # the first values come from the checkpoint
+        model = ResNet50SBE()
     load_weights(model, args.bes_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))

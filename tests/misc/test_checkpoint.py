@@ -55,9 +55,11 @@ def save_legacy(state: dict[str, torch.Tensor], path: Path) -> None:
 @pytest.mark.parametrize(
     ("save", "name"), [(torch.save, "w.pth"), (save_legacy, "w.pth"), (save_safetensors, "w.safetensors")]
 )
-def test_formats(tmp_path, save, name):
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_formats(tmp_path, save, name, device):
     save(known_state(), tmp_path / name)
-    module = small()
+    with torch.device(device):
+        module = small()
     load_weights(module, tmp_path / name)
     assert_holds(module, known_state())
 
@@ -70,6 +72,15 @@ def test_round_trip_leaves_any_layout_behind(tmp_path):
     load_weights(second, tmp_path / "new" / "w.pth")
     assert_holds(second, known_state())
     assert all(tensor.is_contiguous() for tensor in read_state(tmp_path / "new" / "w.pth").values())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_other_types_are_converted(path, device):
+    torch.save({name: tensor.double() for name, tensor in known_state().items()}, path)
+    with torch.device(device):
+        module = small()
+    load_weights(module, path)
+    assert_holds(module, known_state())
 
 
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.running_mean", "1.weight"])
@@ -112,9 +123,11 @@ def test_published_duplicates_are_passed_over(path, name):
     assert_holds(module, known_state())
 
 
-def test_old_files_lack_the_batch_counters(path):
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_old_files_lack_the_batch_counters(path, device):
     torch.save({n: t for n, t in known_state().items() if not n.endswith("num_batches_tracked")}, path)
-    module = small()
+    with torch.device(device):
+        module = small()
     load_weights(module, path)
     assert_holds(module, known_state() | {"1.num_batches_tracked": torch.tensor(0)})
 
@@ -133,7 +146,8 @@ def published(which: str) -> dict[str, torch.Tensor]:
 def test_published_checkpoints_fill_every_tensor(monkeypatch, which, network):
     state = published(which)
     monkeypatch.setattr("misc.checkpoint.read_state", lambda path: state)  # 100 MB less on the disk
-    module = network()
+    with torch.device("meta"):
+        module = network()
     load_weights(module, "published.pth")
     for name, tensor in module.state_dict().items():
         assert (tensor == state[name]).all(), name

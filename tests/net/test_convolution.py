@@ -232,4 +232,7 @@ def test_panels():
     """Two matrices of 3 rows and 4 columns in pieces of 2 rows, in panels of 2 columns."""
     matrices = torch.arange(24).view(2, 3, 4)
     first = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 10, 11]
-    assert laid_out(matrices, 2, 2).tolist() == [first, [12 + value for value in first]]
+    expected = [*first, *(12 + value for value in first)]
+    assert laid_out([matrices], 2, 2).tolist() == expected
+    other = torch.tensor([[[5], [6]]])
+    assert laid_out([matrices, other], 2, 2).tolist() == [*expected, 5, 0, 6, 0]
