@@ -36,9 +36,11 @@ enum { LANES = 4, ROWS = 4 };
 enum {
     COLUMNS = 2 * LANES,
     DEPTH = 8192 / COLUMNS, /* of a panel of weights: 32 KB, which stay in the first cache */
-    BLOCK = 96,             /* rows at a time, a multiple of ROWS: they and their results stay in the second cache */
+    BLOCK = 144,            /* rows at a time, a multiple of ROWS: they and their results stay in the second cache */
     STEP = 4, TILE = 6, VALUES = TILE * TILE,
-    ALIGNMENT = 64, PADDING = ALIGNMENT / sizeof(float),
+    ALIGNMENT = 64, LINE = ALIGNMENT / sizeof(float), /* of the cache */
+    SPAN = 16, /* turns of the innermost loop, see multiply_panel */
+    FAR = 256, /* depth from which on the next panel of weights is fetched in time */
 };
 
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
@@ -87,29 +89,45 @@ typedef struct {
     const float *before;         /* NULL: none */
 } target;
 
+/* Of each of ROWS rows of a, `row_stride` apart, a value times a line of a panel of weights. */
+static inline __attribute__((always_inline)) void add_products(
+    vector sums[ROWS][2], const float *a, int64_t row_stride, const float *weights)
+{
+    vector left = *(const vector *)weights, right = *(const vector *)(weights + LANES);
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; i++) {
+        vector value = a[i * row_stride] - (vector){0};
+        sums[i][0] += value * left;
+        sums[i][1] += value * right;
+    }
+}
+
 /* The product of ROWS rows of a, `row_stride` apart, and a panel of weights, `depth` long. Everything is unrolled, so
-that the sums stay in registers. besides, before and kept: ROWS rows of COLUMNS one after the other. */
+that the sums stay in registers. besides, before and kept: ROWS rows of COLUMNS one after the other. ahead: weights to
+fetch meanwhile, `lines` cache lines every SPAN turns; NULL: none. */
 static inline __attribute__((always_inline)) void multiply_panel(
     int64_t depth, const float *a, int64_t row_stride, const float *panel, float *y, int64_t y_stride,
-    const float *bias, bool add, bool relu, const float *besides, const float *before, float *kept)
+    const float *bias, bool add, bool relu, const float *besides, const float *before, float *kept, const float *ahead,
+    int64_t lines)
 {
     vector sums[ROWS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; i++) {
-        if (add)
-            __builtin_prefetch(y + i * y_stride, 1);
+        if (y) /* its lines come from afar: this tile's, for the end, and those of one of the next */
+            __builtin_prefetch(y + i * y_stride, 1), __builtin_prefetch(y + (i + 2 * ROWS) * y_stride, 1);
         sums[i][0] = sums[i][1] = (vector){0};
     }
+    int64_t k = 0;
+    while (ahead && k + SPAN <= depth) {
+        for (int64_t i = 0; i < lines; i++, ahead += LINE)
+            __builtin_prefetch(ahead);
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < depth; k++) {
-        vector left = *(const vector *)(panel + k * COLUMNS), right = *(const vector *)(panel + k * COLUMNS + LANES);
-#pragma GCC unroll 12
-        for (int i = 0; i < ROWS; i++) {
-            vector value = a[i * row_stride + k] - (vector){0};
-            sums[i][0] += value * left;
-            sums[i][1] += value * right;
-        }
+        for (int64_t end = k + SPAN; k < end; k++)
+            add_products(sums, a + k, row_stride, panel + k * COLUMNS);
     }
+#pragma GCC unroll 4
+    for (; k < depth; k++)
+        add_products(sums, a + k, row_stride, panel + k * COLUMNS);
     if (kept)
 #pragma GCC unroll 12
         for (int i = 0; i < ROWS; i++) {
@@ -147,6 +165,7 @@ static inline __attribute__((always_inline)) void multiply_panel(
 static void multiply(int64_t n, int64_t depth, operand a, const float *weights, const target *to)
 {
     float cut[ROWS * COLUMNS];
+    int64_t lines = (SPAN * COLUMNS / LINE + n - 1) / n;
     for (int64_t column = 0; column < to->columns; column += COLUMNS) {
         const float *bias = to->bias ? to->bias + column : NULL;
         int64_t columns = least(COLUMNS, to->columns - column);
@@ -160,19 +179,20 @@ static void multiply(int64_t n, int64_t depth, operand a, const float *weights, 
             }
             const float *rows = a.values + tile * a.tile, *panel = weights + column * depth;
             int64_t offset = (column / COLUMNS * n + tile) * ROWS * COLUMNS; /* of besides, before and kept */
-            /* kernels of their own for what is most frequent, without a choice in each tile */
-            if (to->besides || to->kept)
+            if (depth >= FAR || to->besides || to->kept) {
+                /* this tile's share of the next panel */
+                const float *next = panel + depth * COLUMNS + tile * (depth / SPAN) * lines * LINE;
                 multiply_panel(depth, rows, a.row, panel, place, stride, bias, to->add, to->relu,
                                to->besides ? to->besides + offset : NULL, to->before ? to->before + offset : NULL,
-                               to->kept ? to->kept + offset : NULL);
-            else if (to->add && to->relu)
-                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, true, NULL, NULL, NULL);
+                               to->kept ? to->kept + offset : NULL, depth < FAR ? NULL : next, lines);
+            } else if (to->add && to->relu) /* where a tile is over soon, a kernel without choices */
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, true, NULL, NULL, NULL, NULL, 0);
             else if (to->add)
-                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, false, NULL, NULL, NULL);
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, true, false, NULL, NULL, NULL, NULL, 0);
             else if (to->relu)
-                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, true, NULL, NULL, NULL);
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, true, NULL, NULL, NULL, NULL, 0);
             else
-                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, false, NULL, NULL, NULL);
+                multiply_panel(depth, rows, a.row, panel, place, stride, bias, false, false, NULL, NULL, NULL, NULL, 0);
             if (place == cut)
                 for (int64_t i = 0; i < here; i++)
                     memcpy(y + i * to->stride, cut + i * COLUMNS, columns * sizeof(float));
@@ -205,20 +225,19 @@ static void multiply_strassen(int64_t n, int64_t depth, operand a, const float *
 
     target y11 = *to;
     y11.columns = columns, y11.tile *= 2;
-    target y12 = y11, y21 = y11, first = y11, kept = {.columns = columns, .before = x, .kept = x};
+    target y12 = y11, y21 = y11, none = {.columns = columns, .kept = x};
     y12.y += columns, y12.bias = to->bias ? to->bias + columns : NULL;
     y21.y += to->tile * to->stride, y21.rows -= to->tile;
     target y22 = y12;
     y22.y = y12.y + to->tile * to->stride, y22.rows = y21.rows;
 
-    first.relu = false, first.kept = x;
-    multiply(n, half, a11, weights, &first);
-    y11.bias = NULL, y11.add = true;
+    multiply(n, half, a11, weights, &none);
+    y11.besides = none.before = x;
     multiply(n, half, a12, weights + size, &y11);
     operand s1 = sum(n, half, a21, 1, a22, space), s2 = sum(n, half, s1, -1, a11, other);
-    multiply(n, half, s2, weights + 2 * size, &kept);
-    kept.kept = z;
-    multiply(n, half, s1, weights + 3 * size, &kept);
+    multiply(n, half, s2, weights + 2 * size, &none);
+    none.kept = z;
+    multiply(n, half, s1, weights + 3 * size, &none);
     y12.besides = y22.besides = z;
     multiply(n, half, sum(n, half, a12, -1, s2, space), weights + 4 * size, &y12);
     y22.before = y22.kept = x;
@@ -312,7 +331,7 @@ static void transform_tile(const convolution *c, place at, const float *zeros, f
         pixels[i] = inside ? c->x + ((at.image * c->height + y) * c->width + x) * c->channels : zeros;
     }
     for (int64_t channel = 0; channel < c->channels; channel += LANES) {
-        if (channel % PADDING == 0) /* a cache line of the tile to the right */
+        if (channel % LINE == 0) /* a cache line of the tile to the right */
             for (int y = 0; y < TILE; y++)
                 for (int x = TILE - STEP; x < TILE; x++)
                     __builtin_prefetch(pixels[y * TILE + x] + STEP * c->channels + channel);
@@ -404,8 +423,8 @@ COLUMNS. */
 int convolve_winograd(const convolution *c, int64_t *next)
 {
     int64_t tiles = c->n * ((c->out_height + STEP - 1) / STEP) * ((c->out_width + STEP - 1) / STEP);
-    /* PADDING: else the 36 values of a pixel lie at the same place of the cache */
-    int64_t stride = c->at_once * c->channels + PADDING, out_stride = c->at_once * c->out_channels + PADDING;
+    /* LINE: else the 36 values of a pixel lie at the same place of the cache */
+    int64_t stride = c->at_once * c->channels + LINE, out_stride = c->at_once * c->out_channels + LINE;
     float *values = scratch(VALUES * (stride + out_stride) + c->channels);
     if (!values)
         return false;
