@@ -4,8 +4,9 @@ import io
 import os
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -21,6 +22,7 @@ PUBLISHED_DUPLICATES = re.compile(r"(stage\d+|backbone|newly_added|edge_layers)\
 IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")  # the classifier is not used
 
 State = dict[str, torch.Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_state(path: str | Path) -> State:
@@ -57,6 +59,17 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     fill(module, read_state(path), path, ignore=PUBLISHED_DUPLICATES)
 
 
+def loaded(network: Callable[[], Network], path: str | Path) -> Network:
+    """A network with the weights of a checkpoint, without drawing first values for it.
+
+    Raises    as load_weights
+    """
+    with torch.device("meta"):
+        empty = network()
+    load_weights(empty, path)
+    return empty
+
+
 def load_backbone(backbone: nn.Module, weights: str) -> None:
     """Fill a ResNet-50 without `fc` from `imagenet`, a path to a state dict, or leave it for `none`."""
     if weights == "none":
@@ -80,7 +93,7 @@ def imagenet_state() -> State:
 def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Pattern[str]) -> None:
     """Copy `state` into `module`; every tensor must be there, of the right shape, and none besides.
 
-    A module on the `meta` device, which has been spared its first values, takes the tensors themselves.
+    A module on the `meta` device, which has no values, takes the tensors themselves.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():

@@ -73,9 +73,7 @@ def train(
         for step, batch in enumerate(loaded, start=done + 1):
             with autocast(device, amp):
                 values = terms(network, *(_to(part, device) for part in batch))
-            optimizer.zero_grad(set_to_none=True)
-            (values["loss"] * processes()).backward()  # the processes' gradients are averaged, not summed
-            optimizer.step()
+            _descend(optimizer, values["loss"])
             running.add(values)
             window.add(values)
             bar.update(batch_size)
@@ -100,6 +98,12 @@ def train(
             if ends_epoch or progress.is_due():
                 progress.save(step, model, optimizer, state)
             window, since = RunningMeans(), time.monotonic()
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    (loss * processes()).backward()  # the processes' gradients are averaged, not summed
+    optimizer.step()
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

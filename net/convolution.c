@@ -36,7 +36,7 @@ enum { LANES = 4, ROWS = 4 };
 enum {
     COLUMNS = 2 * LANES,
     DEPTH = 8192 / COLUMNS, /* of a panel of weights: 32 KB, which stay in the first cache */
-    BLOCK = 144,            /* rows at a time, a multiple of ROWS: they and their results stay in the second cache */
+    BLOCK = 144,            /* rows at a time, a multiple of ROWS: a panel's worth of them stays in the second cache */
     STEP = 4, TILE = 6, VALUES = TILE * TILE,
     ALIGNMENT = 64, LINE = ALIGNMENT / sizeof(float), /* of the cache */
     SPAN = 16, /* turns of the innermost loop, see multiply_panel */
@@ -225,19 +225,19 @@ static void multiply_strassen(int64_t n, int64_t depth, operand a, const float *
 
     target y11 = *to;
     y11.columns = columns, y11.tile *= 2;
-    target y12 = y11, y21 = y11, none = {.columns = columns, .kept = x};
+    target y12 = y11, y21 = y11, kept = {.columns = columns, .kept = x};
     y12.y += columns, y12.bias = to->bias ? to->bias + columns : NULL;
     y21.y += to->tile * to->stride, y21.rows -= to->tile;
     target y22 = y12;
     y22.y = y12.y + to->tile * to->stride, y22.rows = y21.rows;
 
-    multiply(n, half, a11, weights, &none);
-    y11.besides = none.before = x;
+    multiply(n, half, a11, weights, &kept);
+    y11.besides = kept.before = x;
     multiply(n, half, a12, weights + size, &y11);
     operand s1 = sum(n, half, a21, 1, a22, space), s2 = sum(n, half, s1, -1, a11, other);
-    multiply(n, half, s2, weights + 2 * size, &none);
-    none.kept = z;
-    multiply(n, half, s1, weights + 3 * size, &none);
+    multiply(n, half, s2, weights + 2 * size, &kept);
+    kept.kept = z;
+    multiply(n, half, s1, weights + 3 * size, &kept);
     y12.besides = y22.besides = z;
     multiply(n, half, sum(n, half, a12, -1, s2, space), weights + 4 * size, &y12);
     y22.before = y22.kept = x;

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from misc.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
-from misc.checkpoint import load_backbone, load_weights
+from misc.checkpoint import load_backbone, loaded
 from misc.config import Config
 from misc.distributed import gathered, is_first, launched, on_first, share
 from misc.errors import InputError
@@ -268,9 +268,7 @@ def check_network(what: str, path: Path, network: Callable[[], nn.Module], prefl
     """Read a network's checkpoint, unless an earlier step is to make it."""
     preflight.reads(what, [path], remedy=remedy)
     if not preflight.promised(path) and path.is_file():
-        with torch.device("meta"):
-            empty = network()
-        preflight.attempt(lambda: load_weights(empty, path))
+        preflight.attempt(lambda: loaded(network, path))
 
 
 def check_backbone(args: Config, preflight: Preflight) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from misc.cam_file import CAM, stride4, write_cam
-from misc.checkpoint import load_weights
+from misc.checkpoint import loaded
 from misc.config import Config
 from misc.device import autocast, loaders, pick_device, placed
 from misc.errors import InputError
@@ -67,9 +67,7 @@ def run(args: Config) -> None:
     if not ids:
         return
     device = pick_device(args.device)
-    with torch.device("meta"):  # the first values come from the checkpoint
-        model = ResNet50CAM(len(data.class_names))
-    load_weights(model, args.cam_weights_name)
+    model = loaded(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=loaders(args.workers, device))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from misc.checkpoint import load_weights
+from misc.checkpoint import loaded
 from misc.config import Config
 from misc.crf import DenseCRF
 from misc.device import autocast, pick_device, placed, threads_beside, workers_beside_network
@@ -127,9 +127,7 @@ def run(args: Config) -> None:
 
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
-    with torch.device("meta"):  # the first values come from the checkpoint
-        model = ResNet50SBE()
-    load_weights(model, args.bes_weights_name)
+    model = loaded(ResNet50SBE, args.bes_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(labelled(args, ids), images, strict=True):

@@ -190,11 +190,11 @@ def test_no_images(side):
     assert FrozenConvolution(made(8, 16, side))(torch.zeros(0, 8, 4, 4), relu=True).shape == (0, 16, 4, 4)
 
 
-@pytest.mark.parametrize("side", [1, 3])
-def test_what_is_not_a_number_stays_so(processor, side):
-    x = images(1, 16, 9, 9)
+@pytest.mark.parametrize(("channels", "out_channels", "side"), [(16, 32, 1), (16, 32, 3), (256, 256, 1)])
+def test_what_is_not_a_number_stays_so(processor, channels, out_channels, side):
+    x = images(1, channels, 9, 9)
     x[0, 3, 4, 4] = torch.nan
-    assert FrozenConvolution(made(16, 32, side))(x, relu=True)[0, :, 4, 4].isnan().all()
+    assert FrozenConvolution(made(channels, out_channels, side))(x, relu=True)[0, :, 4, 4].isnan().all()
 
 
 def test_copies_convolve_too():
