@@ -15,7 +15,7 @@ COPIES = 8  # the list is gone through so often, for the start of the workers to
 
 
 def loader_speeds(scale: Scale, folder: Path) -> dict[str, dict[str, float]]:
-    """Of each loader: images a second, and the number of worker processes."""
+    """Of each loader: images a second, and the number of loading threads."""
     root = folder / "voc_{}x{}".format(*scale.image)
     args = inputs.settings(root, folder / "ours", folder / "weights")
     data, workers, crop = DataSet(args), args.workers, scale.crop

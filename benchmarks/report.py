@@ -166,8 +166,7 @@ def loaders(rows: Result) -> list[str]:
         images = 2 if name in EPOCHS else 1
         pace = images / median(step["seconds"]["ours"])
         lines.append(f"| {name} | {speed:.1f} images/s | {pace:.2f} images/s | {speed / pace:.0f}× |")
-    kinds = "threads for make_cam and make_sem_seg, else processes"
-    return [*lines, "", f"{rows['loader']['workers']} workers ({kinds}); their start is included."]
+    return [*lines, "", f"{rows['loader']['workers']} threads; their start is included."]
 
 
 def memory(rows: Result) -> list[str]:

@@ -65,7 +65,7 @@ class Config:
     # how it runs
     method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …")
-    num_workers: int | None = setting(None, "Worker processes (default: one a core); 0 works in this process.", low=0)
+    num_workers: int | None = setting(None, "Processes, or loading threads (default: one a core); 0: none.", low=0)
     amp: bool = setting(False, "Compute convolutions in bfloat16: faster, results differ a little.")
     seed: int = setting(5, "Seed of everything random.", low=0, high=2**32 - 1)
     log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
@@ -193,7 +193,7 @@ class Config:
 
     @property
     def workers(self) -> int:
-        """Worker processes to start; 0 means: work in this process."""
+        """Worker processes, or threads that load, to start; 0 means: work in this process."""
         return available_cores() if self.num_workers is None else self.num_workers
 
 

@@ -40,7 +40,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def loaders(workers: int, device: torch.device) -> int:
-    """Loading processes, or threads, that keep a network fed; on a CPU the network leaves little for them to do."""
+    """Loading threads that keep a network fed; on a CPU the network leaves little for them to do."""
     return workers if device.type == "cuda" else min(workers, 2)
 
 

@@ -34,21 +34,22 @@ def parallel_map(
     its items: its work and theirs go on at the same time.
 
     function  importable by name (a module's function, or a partial of one), unless `threads`
-    threads   threads instead of processes: for writing files, which needs no core of its own
+    threads   threads instead of processes: for what is done outside the interpreter's lock, by disks or Pillow
     desc      text of the progress bar
     Raises    what `function` raises, as soon as its turn comes; InputError if a worker dies.
     """
     if isinstance(items, Sized):
         total = len(items)
     with progress_bar(total, desc) as bar:
-        for result in _ordered(function, items, workers, threads):
+        for result in ordered_map(function, items, workers=workers, threads=threads):
             bar.update()
             yield result
 
 
-def _ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, threads: bool
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, threads: bool = False
 ) -> Iterator[Result]:
+    """`parallel_map` without a progress bar."""
     if workers == 0:
         yield from map(function, items)
         return

@@ -118,18 +118,19 @@ def test_kills_at_random_moments_of_every_step(undisturbed, tiny_args, tmp_path,
     assert kills >= effort(1, 30)
 
 
-def test_a_worker_killed_for_memory(undisturbed, tiny_args, tmp_path):
+@pytest.mark.parametrize("step", ["make_boundary_label", "make_sem_seg"])
+def test_a_worker_killed_for_memory(step, undisturbed, tiny_args, tmp_path):
     """The run says so in one line and ends; the next one ends as if nothing had been."""
     run = Run(command_for(tiny_args, tmp_path))
     log = tmp_path / "log.log"
-    while run.poll() is None and not (log.exists() and "] train_sbe_boundary" in log.read_text()):
+    while run.poll() is None and not (log.exists() and f"] {step}" in log.read_text()):
         time.sleep(0.01)
     while run.poll() is None:
         for child in children_of(run.pid):
             os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     code, error = run.ends()
-    assert code == 2 and "process died, perhaps for want of memory: try a smaller --num_workers" in error
+    assert code == 2 and "a worker process died, perhaps for want of memory: try a smaller --num_workers" in error
     assert "Traceback" not in error
     succeed(command_for(tiny_args, tmp_path))
     assert_same(tmp_path, undisturbed(tiny_args))
