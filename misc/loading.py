@@ -1,6 +1,6 @@
 """Feeding the networks: batches in a fixed order, random numbers that belong to the sample."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ def batches_of(n: int, batch_size: int) -> list[list[int]]:
     return [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
 
 
-def load_batches(dataset: Dataset, batches: Iterable[list[Any]], *, workers: int) -> Iterator[list[torch.Tensor]]:
+def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int) -> Iterator[list[torch.Tensor]]:
     """Yield each batch of samples, a tensor for each part of a sample, loaded by `workers` threads beside this one.
 
     Pillow and NumPy read, rescale and copy outside the interpreter's lock. Processes would have every page that the

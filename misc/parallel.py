@@ -1,4 +1,4 @@
-"""One process a core for what does not need the network."""
+"""Processes, or threads, that work beside this one: results come in the order of the items."""
 
 import os
 import signal
@@ -31,7 +31,8 @@ def parallel_map(
     """Yield function(item) for each item, in order, computed by `workers` processes (0: in this one).
 
     `items` is consumed only as fast as the workers keep up, so it may be a generator that computes
-    its items: its work and theirs go on at the same time.
+    its items: its work and theirs go on at the same time. Of items that are at hand (a list, a range)
+    2 · `workers` are always under way or done when a result is handed out, while there are so many.
 
     function  importable by name (a module's function, or a partial of one), unless `threads`
     threads   threads instead of processes: for what is done outside the interpreter's lock, by disks or Pillow
@@ -54,11 +55,12 @@ def ordered_map(
         yield from map(function, items)
         return
     pool: Executor = ThreadPoolExecutor(workers) if threads else ProcessPoolExecutor(workers, initializer=_begin_worker)
+    at_hand = isinstance(items, Sized)  # what is to be computed first would keep a result that is ready
     try:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
-            while waiting and (len(waiting) > 2 * workers or waiting[0].done()):
+            while waiting and (len(waiting) > 2 * workers or (not at_hand and waiting[0].done())):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -1,6 +1,8 @@
 """Batches in a fixed order, whoever loads them."""
 
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from misc.errors import InputError
 from misc.loading import batches_of, epoch_batches, load_batches, load_each, sample_rng
@@ -87,6 +89,23 @@ def test_workers_change_nothing():
     np.testing.assert_array_equal(loaded[0][0][0][1], Noise()[batches[0][1]][0])
 
 
+class Arrays(Noise):
+    """The kinds of arrays that the networks are fed, mirrored ones among them."""
+
+    def __getitem__(self, key):
+        noise = sample_rng(5, 0, key).random((3, 4, 5)).astype(np.float32)
+        return noise[:, :, ::-1], (9 * noise[0]).astype(np.uint8), noise[1] > 0.5, np.float32(key), np.int64(key)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_what_torch_makes_of_the_samples(workers):
+    dataset = Arrays()
+    for batch, loaded in zip(batches_of(5, 2), load_batches(dataset, batches_of(5, 2), workers=workers), strict=True):
+        expected = default_collate([tuple(part.copy() for part in dataset[index]) for index in batch])
+        assert [part.dtype for part in loaded] == [part.dtype for part in expected]
+        assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(loaded, expected, strict=True))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_by_one(workers):
     samples = list(load_each(Noise(), 5, workers=workers))
@@ -119,45 +138,87 @@ def test_a_defect_is_not_taken_for_bad_input(way, workers):
 
 
 class Asked(Noise):
-    """Notes what it is asked for."""
+    """Notes what it is asked for; from `shut` on it answers when `gate` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, shut: int = 10**9) -> None:
         self.asked: list[int] = []
+        self.shut, self.gate = shut, threading.Event()
 
     def __getitem__(self, key):
         self.asked.append(key)
+        if key >= self.shut:
+            assert self.gate.wait(60)
         return super().__getitem__(key)
 
+    def wait_for(self, samples: int) -> None:
+        """Until it was asked so often, and a moment longer for what should not come."""
+        for _ in range(1000):
+            if len(self.asked) >= samples:
+                break
+            time.sleep(0.01)
+        time.sleep(0.03)
 
-@pytest.mark.parametrize("way", ["batches", "each"])
-def test_a_bounded_number_is_loaded_ahead_and_no_more_when_nobody_wants_them(way):
-    dataset, before = Asked(), set(threading.enumerate())
+
+BATCH_SIZE = {"batches": 3, "each": 1}
+
+
+def start(way: str, dataset: Dataset) -> Iterator:
     if way == "batches":
-        loaded, batch_size = load_batches(dataset, batches_of(100, 3), workers=2), 3
-    else:
-        loaded, batch_size = load_each(dataset, 100, workers=2), 1
+        return load_batches(dataset, batches_of(60, BATCH_SIZE[way]), workers=2)
+    return load_each(dataset, 20, workers=2)
+
+
+@pytest.mark.parametrize("way", BATCH_SIZE)
+def test_as_much_is_loaded_ahead_as_promised_however_slow_the_network_is(way):
+    dataset, before = Asked(), set(threading.enumerate())
+    loaded = start(way, dataset)
+    for step, _ in enumerate(loaded, start=1):
+        expected = BATCH_SIZE[way] * min(step + 2 * 2, 20)
+        dataset.wait_for(expected)
+        assert len(dataset.asked) == expected
+        assert step == 20 or 0 < len(set(threading.enumerate()) - before) <= 2
+    assert step == 20
+
+
+@pytest.mark.parametrize("way", BATCH_SIZE)
+def test_nothing_more_is_loaded_when_nobody_wants_it(way):
+    dataset, before = Asked(shut=2 * BATCH_SIZE[way]), set(threading.enumerate())
+    loaded = start(way, dataset)
     next(loaded)
     next(loaded)
-    assert 0 < len(set(threading.enumerate()) - before) <= 2
+    dataset.wait_for(2 * BATCH_SIZE[way] + 2)  # both threads have begun the next one
+    threading.Timer(0.5, dataset.gate.set).start()
     loaded.close()
-    assert len(dataset.asked) <= (2 + 2 * 2) * batch_size
-    assert set(threading.enumerate()) <= before
+    assert len(dataset.asked) == 4 * BATCH_SIZE[way]
+    assert not [thread for thread in set(threading.enumerate()) - before if not isinstance(thread, threading.Timer)]
 
 
-class LeavesThreads(Noise):
-    """Notes how many of this process's threads there were when it was last asked."""
+class CountsThreads(Noise):
+    """Notes how many threads this process had at most when it was asked."""
 
     def __init__(self) -> None:
         self.threads = 0
 
     def __getitem__(self, key):
-        self.threads = max(self.threads, len(list(Path("/proc/self/task").iterdir())))
-        return np.zeros((3, 400, 400), np.float32)
+        self.threads = max(self.threads, threads_of_this_process())
+        return np.zeros((3, 400, 400), np.float32), np.int64(0)
 
 
-def test_loading_threads_start_no_threads_of_their_own():
+def threads_of_this_process() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.fixture
+def four_threads():
+    """Of torch, also on a machine with one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_loading_threads_start_no_threads_of_their_own(four_threads):
     """torch would, to stack large arrays: workers times cores of them."""
-    before = len(list(Path("/proc/self/task").iterdir()))
-    dataset = LeavesThreads()
+    dataset, before = CountsThreads(), threads_of_this_process()
     assert len(list(load_batches(dataset, batches_of(24, 4), workers=2))) == 6
-    assert dataset.threads <= before + 2
+    assert 0 < dataset.threads <= before + 2

@@ -85,6 +85,28 @@ def test_a_generator_is_not_run_ahead_of_the_work(workers):
     assert len(made) < 100
 
 
+def test_a_result_that_is_ready_does_not_wait_for_items_that_take_long():
+    made, squared = [], []
+
+    def items():
+        for i in range(20):
+            while len(squared) < i:
+                time.sleep(0.001)
+            time.sleep(0.05)  # the item takes longer than what is done with it
+            made.append(i)
+            yield i
+
+    def note(x: int) -> int:
+        squared.append(x)
+        return x
+
+    results = parallel_map(note, items(), workers=2, desc="test", total=20, threads=True)
+    for done in range(1, 10):
+        next(results)
+        assert len(made) <= done + 2
+    results.close()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_exception_of_the_generator_comes_through(workers):
     def items():
