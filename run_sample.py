@@ -36,18 +36,18 @@ STEPS = (
     "report",
 )
 
+SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # the last words of a run that is told to end
+_ending = threading.Lock()
+
 log = logging.getLogger("run_sample")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the chain; returns the exit code: 0 done, 2 bad input, 130 interrupted, 143 terminated."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the chain; returns the exit code: 0 done, 2 bad input (130 and 143: see `obey_signals`)."""
     try:
         run(read_config(argv))
     except InputError as error:
         return stopped(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        return stopped("interrupted", 130)
     except Exception as error:
         from misc.distributed import lost_another
 
@@ -58,15 +58,30 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _terminate(signum: int, frame: object) -> None:
-    """On SIGTERM, as schedulers send it: end the worker processes and then this one.
+def obey_signals() -> None:
+    """On SIGINT (Ctrl-C) and SIGTERM (as schedulers send it), end this process and its workers: code 128 + signal.
 
-    Not by an exception: one that is raised while an object is being deleted is lost.
+    Not by an exception: one that is raised while an object is deleted, or in a hook of fork, is lost; and one
+    that is not lost waits for threads that load images, perhaps from a disk that does not answer.
+    A signal that is ignored stays so, as for a command that a script starts in the background.
     """
-    stopped("terminated", 143)
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(143)
+    for signum in SAID:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _end)
+
+
+def _end(signum: int, frame: object) -> None:
+    """End this process and its workers by a signal; said once, by the thread that comes first."""
+    if not _ending.acquire(blocking=False):
+        return
+    try:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the progress bar, and the terminal's ^C
+        stopped(SAID[signal.Signals(signum)], 128 + signum)
+        for child in multiprocessing.active_children():
+            child.kill()
+    finally:
+        os._exit(128 + signum)
 
 
 def stopped(text: str, code: int) -> int:
@@ -87,7 +102,7 @@ def run(args: Config) -> None:
         from misc.parallel import end_with_parent
 
         end_with_parent()
-        terminate_at_once()
+        obey_at_once()
     start_log(args.log_name)
     keep_freed_memory()
     names = [name for name in (DATA, *STEPS) if getattr(args, f"{name}_pass")]
@@ -192,8 +207,8 @@ def check(names: list[str], args: Config) -> Checked:
     return Checked({name: f": {traffic}" for name, traffic in preflight.traffic.items()}, ledger)
 
 
-def terminate_at_once() -> None:
-    """Obey SIGTERM while waiting for another process as well.
+def obey_at_once() -> None:
+    """Obey the signals while waiting for another process as well.
 
     Python runs a signal's handler between two of its own instructions, and a process that waits for one
     that is gone does not get there. A thread that is told by the signal itself does.
@@ -204,8 +219,9 @@ def terminate_at_once() -> None:
 
     def obey() -> None:
         while True:
-            if os.read(told, 1)[0] == signal.SIGTERM:
-                _terminate(signal.SIGTERM, None)
+            signum = os.read(told, 1)[0]
+            if signum in SAID:
+                _end(signum, None)
 
     threading.Thread(target=obey, daemon=True).start()
 
@@ -227,6 +243,7 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    obey_signals()
     try:
         leave(main())
     except SystemExit as end:  # of --help; of a process that another one spoke for

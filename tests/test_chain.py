@@ -1,13 +1,9 @@
 """The whole chain through the real command line, and every step alone from files."""
 
-import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -257,30 +253,6 @@ def test_a_terminal_on_a_full_disk_does_not_end_the_run(tiny_args, tmp_path):
         command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
         assert subprocess.run(command, stdout=full, stderr=full, timeout=120).returncode == 0
     assert "epoch 1/1" in (tmp_path / "log.log").read_text()
-
-
-def test_no_process_survives_a_terminated_run(tiny_args, tmp_path):
-    arguments = [*tiny_args(num_workers=2, cam_num_epoches=50), *only("train_cam")]
-    command = [sys.executable, str(PROJECT / "run_sample.py"), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    log = tmp_path / "log.log"
-    try:
-        while process.poll() is None and not (log.exists() and "epoch 1/" in log.read_text()):
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 143
-        assert "terminated" in log.read_text()
-        for _ in range(150):
-            try:
-                os.killpg(process.pid, 0)  # the other processes of its session
-            except ProcessLookupError:
-                return
-            time.sleep(0.2)
-        pytest.fail("processes outlived the run")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_a_demo_set_is_written_again_over_an_interrupted_one(own_copy, tiny_args):

@@ -109,8 +109,9 @@ def test_kills_at_random_moments_of_every_step(undisturbed, tiny_args, tmp_path,
             ended = run.poll() is not None
             run.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
             code, error = run.ends()
-            # -SIGTERM: it came when all was done and Python was taking itself apart
-            assert code in ((0,) if ended else (-signal.SIGKILL, 143, 130, 0, -signal.SIGTERM)), error
+            # -SIGTERM, -SIGINT: it came when all was done and Python was taking itself apart
+            allowed = (-signal.SIGKILL, 143, 130, 0, -signal.SIGTERM, -signal.SIGINT)
+            assert code in ((0,) if ended else allowed), error
             kills += code != 0
         succeed(command_for(tiny_args, out))
         assert_same(out, expected)
@@ -153,6 +154,59 @@ def workers_of(pid: int) -> set[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return {int(child) for child in children if line(child) == line(pid) != ""}
     return set()
+
+
+def test_a_run_that_is_told_to_end_takes_its_workers_along(tiny_args, tmp_path):
+    for signum, code, said in (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"):
+        run = Run(command_for(tiny_args, tmp_path))
+        before: set[int] = set()
+        while run.poll() is None and not (workers := workers_of(run.pid)) & before:
+            before = workers
+            time.sleep(0.01)
+        run.send_signal(signum)
+        found, error = run.ends()
+        assert (found, error.splitlines()[-1].rpartition("]")[2]) == (code, said), error
+        assert "Traceback" not in error
+        assert (tmp_path / "log.log").read_text().splitlines()[-1].endswith(f"ERROR {said}")
+        assert ended(run.pid), "processes outlived the run"
+
+
+def ended(session: int) -> bool:
+    """Whether the processes of a session end within half a minute."""
+    for _ in range(150):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    os.killpg(session, signal.SIGKILL)
+    return False
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_waits_for_a_dead_disk_ends_when_told_to(signum, code, tiny_voc, tiny_args, tmp_path):
+    root = Path(shutil.copytree(tiny_voc, tmp_path / "voc"))
+    lists = dict.fromkeys(("train_aug_list", "train_list"), root / "ImageSets" / "Segmentation" / "train.txt")
+    image = root / "JPEGImages" / f"{lists['train_list'].read_text().split()[0]}.jpg"
+    run = Run([*command_for(tiny_args, tmp_path, voc12_root=root, **lists, cam_num_epoches=500), *only("train_cam")])
+    log = tmp_path / "log.log"
+    while run.poll() is None and not (log.exists() and "epoch 1/" in log.read_text()):
+        time.sleep(0.01)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "fifo").replace(image)
+    writer = None
+    while run.poll() is None and writer is None:
+        with suppress(OSError):  # nobody reads yet
+            writer = os.open(image, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    time.sleep(1)  # until the network has nothing more to do
+    run.send_signal(signum)
+    try:
+        assert run.wait(timeout=60) == code
+        assert "Traceback" not in run.ends()[1]
+    finally:
+        run.kill()
+        os.close(writer)
 
 
 @pytest.mark.parametrize("megabytes", [80, 1, 120])
