@@ -71,9 +71,9 @@ def alone(voc, backbone_file, tmp_path_factory):
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_as_many_as_one(processes, alone, voc, tiny_args, backbone_file, tmp_path):
-    """The same weights to 1e-5, the same masks, the same counts: whoever works on which sample."""
-    there = alone(tiny_args)
-    run = torchrun(processes, arguments_for(tiny_args, voc, tmp_path))
+    """The same weights to 1e-5, the same masks, the same counts: whoever works on which sample, and loads it."""
+    there = alone(tiny_args)  # without workers
+    run = torchrun(processes, arguments_for(tiny_args, voc, tmp_path, num_workers=4 - processes))
     said, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     assert said.count("[1/7] train_cam") == 1  # one of them speaks
@@ -132,8 +132,10 @@ def test_an_error_in_one_share_ends_all(voc, tiny_args, alone, tmp_path):
     assert errors.count(f"error: {path}: cannot be read as an image") == 1
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_dies_takes_the_others_with_it(signal_number, voc, tiny_args, tmp_path):
+@pytest.mark.parametrize(
+    ("signal_number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_process_that_dies_takes_the_others_with_it(signal_number, code, voc, tiny_args, tmp_path):
     run = torchrun(2, [*arguments_for(tiny_args, voc, tmp_path, cam_num_epoches=500), *only("train_cam")])
     log = tmp_path / "log.log"
     try:
@@ -143,7 +145,7 @@ def test_a_process_that_dies_takes_the_others_with_it(signal_number, voc, tiny_a
         os.kill(second, signal_number)
         _, errors = run.communicate(timeout=60)
         assert run.returncode != 0
-        assert f"{-signal.SIGKILL if signal_number == signal.SIGKILL else 143} (pid: {second})" in errors
+        assert f"{code} (pid: {second})" in errors
         assert "defect" not in log.read_text()
         for pid in (first, second):
             with pytest.raises(ProcessLookupError):
