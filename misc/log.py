@@ -18,6 +18,7 @@ def start_log(name: str) -> None:
     Of several processes the first one does; of the others, only what goes wrong is said.
     """
     logging.captureWarnings(True)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # "generated new fontManager", on a first run
     logging.raiseExceptions = False  # a full disk ends no run by its log, and a step says it in one line
     if not is_first():
         logging.basicConfig(level=logging.CRITICAL, handlers=[logging.NullHandler()], force=True)
