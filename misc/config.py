@@ -269,10 +269,16 @@ def _spell_out(argument: str) -> str:
     return f"--{name}=false" if argument[:5] in ("--no-", "--no_") and name in switches else argument
 
 
+OF_A_SETTING_THAT_MAY_BE_NULL = re.compile(  # what jsonargparse says of a value that is neither its type nor null
+    r"Does not validate against any of the Union subtypes .* - (Expected an? \w+) - Expected a NoneType .*Given value:"
+)
+
+
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split())).replace("a int", "an int")
         text = text.replace("Expected a tuple", "Expected a list like [1.0, 0.5]")
+        text = OF_A_SETTING_THAT_MAY_BE_NULL.sub(r"\1. Got value:", text)
         raise InputError(text.replace('Parser key "', 'setting "').replace("typing.", ""))
 
 
