@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from misc.evaluation import Scores, mean
-from misc.files import replacing
+from misc.files import remove_abandoned, replacing
 from misc.sweep import THRESHOLDS, Sweep
 
 MEASURES = ("iou", "precision", "recall", "fp", "fn", "fp_rate", "fn_rate")  # per class
@@ -100,6 +100,7 @@ def write_report(results: dict[str, Result], class_names: list[str], path: Path)
             log.info("%s", curve_table(kind, result.threshold, result.scores.miou, result.sweep))
     json_path, classes_path, curve_path = report_paths(path)
     content = {kind: as_dict(result, names) for kind, result in results.items()}
+    remove_abandoned(json_path.parent)
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _write_csv(classes_path, ["kind", "threshold", "chosen", "number", "class", *MEASURES], class_rows(results, names))

@@ -14,6 +14,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from misc.errors import InputError
+from misc.files import remove_abandoned, replacing
+
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
         command = (*compiler, *FLAGS, *flags)
         try:
             return _kept(command, source)
-        except (OSError, RuntimeError):  # no home, or nowhere to write or to load from
+        except (OSError, RuntimeError, InputError):  # no home, or nowhere to write or to load from
             with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
                 return ctypes.CDLL(str(_compiled(command, source, Path(folder) / "library.so")))
     except subprocess.CalledProcessError as error:
@@ -55,12 +58,10 @@ def _kept(command: Sequence[str], source: Path) -> ctypes.CDLL:
     if path.exists():
         with suppress(OSError):
             return ctypes.CDLL(str(path))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:  # several processes may come at once
-        made = _compiled(command, source, Path(beside) / name)
-        with made.open("rb") as file:
-            os.fsync(file.fileno())  # after a power cut, half a library would end every run
-        made.replace(path)
+    remove_abandoned(folder)
+    # several processes may come at once
+    with replacing(path) as made, _compiled(command, source, made).open("rb") as file:
+        os.fsync(file.fileno())  # after a power cut, half a library would end every run
     return ctypes.CDLL(str(path))
 
 

@@ -18,7 +18,7 @@ from misc.charts import (
 from misc.config import Config
 from misc.distributed import is_first
 from misc.eval_file import Evaluation, read_evaluation
-from misc.files import remove, replacing
+from misc.files import remove, remove_abandoned, replacing
 from misc.history import history_path, read_history, scalars
 from misc.page import Chart, Page, chart, percent, render
 from misc.parallel import parallel_map
@@ -87,6 +87,7 @@ def run(args: Config) -> str | None:
     data = DataSet(args)
     ids = data.ids(args.infer_list_or_default)
     folder = Path(args.report_dir)
+    remove_abandoned(folder)
     charts, gaps = training_charts(args, folder)
     evaluations = {}
     for step, path in evaluation_files(args).items():

@@ -1,6 +1,8 @@
 """What many tests need: the golden arrays, a tiny VOC-format set, and settings that fit it."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def effort(request) -> Callable[[Any, Any], Any]:
     """effort(3, 40): how often to try, now or with --soak; or what to try."""
     return lambda usual, soak: soak if request.config.getoption("--soak") else usual
+
+
+@pytest.fixture(scope="session")
+def abandoned() -> Callable[[Path], Path]:
+    """abandoned(path): the temporary file of a process that was killed while it wrote `path`."""
+    killed = (
+        "import os, sys; from misc.files import replacing\nwith replacing(sys.argv[1]) as t: t.touch(); os._exit(0)"
+    )
+
+    def write(path: Path) -> Path:
+        before = set(path.parent.glob(".*"))
+        subprocess.run([sys.executable, "-c", killed, str(path)], check=True, cwd=PROJECT)
+        (left,) = set(path.parent.glob(".*")) - before
+        return left
+
+    return write
 
 
 @pytest.fixture(scope="session")

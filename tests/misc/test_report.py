@@ -27,6 +27,12 @@ def written(folder, results):
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
+def test_what_a_killed_evaluation_left_goes(tmp_path, abandoned):
+    left = abandoned(tmp_path / "new" / "eval.json")
+    written(tmp_path, {"mask": Result(Scores(CONFUSION), 0.21)})
+    assert not left.exists()
+
+
 def rows_of(path):
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -101,6 +101,12 @@ def test_a_damaged_library_is_made_again(source, tmp_path, monkeypatch):
     assert damaged.stat().st_size == whole.stat().st_size
 
 
+def test_what_a_killed_compilation_left_goes(source, tmp_path, abandoned):
+    left = abandoned(tmp_path / "cache" / "sbe" / "arithmetic.so")
+    library(source)
+    assert not left.exists() and len(kept(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("place", ["a file", "a read-only file system", "no home"])
 def test_nowhere_to_keep_it(source, tmp_path, monkeypatch, place):
     if place == "a file":

@@ -88,8 +88,10 @@ def test_what_has_not_been_run_is_said(finished_args, tmp_path):
     assert not tree.all("figure", "chart") and len(ids_of(tree)) == 4
 
 
-def test_figures_of_what_is_gone_go_as_well(finished_args, tmp_path):
+def test_figures_of_what_is_gone_go_as_well(finished_args, tmp_path, abandoned):
+    left = abandoned(tmp_path / "report" / "train_cam.png")
     assert main([*finished_args(), *REPORT]) == 0
+    assert not left.exists()
     assert (tmp_path / "report" / "train_cam.png").is_file()
     (tmp_path / "sess" / "cam.pth.history.jsonl").unlink()
     (tmp_path / "report" / "mine.png").touch()
