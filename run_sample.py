@@ -6,6 +6,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -37,7 +38,7 @@ STEPS = (
 )
 
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # the last words of a run that is told to end
-_ending = threading.Lock()
+_ending = threading.Lock()  # held by the thread that ends this process
 
 log = logging.getLogger("run_sample")
 
@@ -67,19 +68,38 @@ def obey_signals() -> None:
     """
     for signum in SAID:
         if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _end)
+            signal.signal(signum, _obey)
+    os.register_at_fork(after_in_child=_leave_signals_to_parent)
 
 
-def _end(signum: int, frame: object) -> None:
-    """End this process and its workers by a signal; said once, by the thread that comes first."""
-    if not _ending.acquire(blocking=False):
-        return
+def _obey(signum: int, frame: object) -> None:
+    for each in SAID:
+        signal.signal(each, signal.SIG_IGN)  # told once is told
+    _end(signum)
+
+
+def _leave_signals_to_parent() -> None:
+    """A worker that is told to end has nothing to say, and none of its own to end."""
+    signal.set_wakeup_fd(-1)
+    for signum in SAID:
+        if signal.getsignal(signum) is _obey:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def _end(signum: int) -> None:
+    """End this process and its workers: not held up by a reader of stderr that does not read, nor long by a disk."""
     try:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)  # below the progress bar, and the terminal's ^C
-        stopped(SAID[signal.Signals(signum)], 128 + signum)
+        signal.alarm(5)  # by the system, if the rest has to wait
+        _ending.acquire()  # the other thread that was told waits here for the end
         for child in multiprocessing.active_children():
             child.kill()
+        said = SAID[signal.Signals(signum)]
+        with contextlib.suppress(OSError):
+            if select.select([], [sys.stderr], [], 0)[1]:
+                below_bar = "\n" if sys.stderr.isatty() else ""
+                # not by print: the main thread may be in the midst of one
+                os.write(sys.stderr.fileno(), f"{below_bar}{said}\n".encode())
+        _log_error(said)
     finally:
         os._exit(128 + signum)
 
@@ -87,9 +107,14 @@ def _end(signum: int, frame: object) -> None:
 def stopped(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody reads on, or the disk is full
         print(text, file=sys.stderr)
-    if logging.getLogger().handlers:  # the log has begun; this reaches its file only
-        log.error("%s", text)
+    _log_error(text)
     return code
+
+
+def _log_error(text: str) -> None:
+    """To the log's file only, if the log has begun: what the terminal is told goes to stderr."""
+    if logging.getLogger().handlers:
+        log.error("%s", text)
 
 
 def run(args: Config) -> None:
@@ -221,9 +246,16 @@ def obey_at_once() -> None:
         while True:
             signum = os.read(told, 1)[0]
             if signum in SAID:
-                _end(signum, None)
+                _end(signum)
 
     threading.Thread(target=obey, daemon=True).start()
+
+
+def open_closed_streams() -> None:
+    """What would go to a stream that the caller has closed (2>&-) goes nowhere, and is no error."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
 
 
 def leave(code: int) -> NoReturn:
@@ -243,6 +275,7 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    open_closed_streams()
     obey_signals()
     try:
         leave(main())

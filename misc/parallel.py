@@ -74,7 +74,7 @@ def _begin_worker() -> None:
     """One thread a worker; Ctrl-C is the parent's affair; a worker whose parent was killed ends too."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends the others when one has died
     end_with_parent()
 
 

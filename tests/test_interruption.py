@@ -33,9 +33,8 @@ class Run(subprocess.Popen):
 
     def __init__(self, command: list[str], **options) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `ends`
-        super().__init__(
-            command, stdout=subprocess.DEVNULL, stderr=self._errors, text=True, start_new_session=True, **options
-        )
+        streams = {"stdout": subprocess.DEVNULL, "stderr": self._errors}
+        super().__init__(command, text=True, start_new_session=True, **streams | options)
 
     def ends(self) -> tuple[int, str]:
         """Its exit code and what it said."""
@@ -163,11 +162,15 @@ def test_a_run_that_is_told_to_end_takes_its_workers_along(tiny_args, tmp_path):
         while run.poll() is None and not (workers := workers_of(run.pid)) & before:
             before = workers
             time.sleep(0.01)
+        for worker in workers:  # one that works would notice by itself that its parent is gone
+            os.kill(worker, signal.SIGSTOP)
         run.send_signal(signum)
+        run.send_signal(signum)  # told twice, it says so once
         found, error = run.ends()
         assert (found, error.splitlines()[-1].rpartition("]")[2]) == (code, said), error
         assert "Traceback" not in error
-        assert (tmp_path / "log.log").read_text().splitlines()[-1].endswith(f"ERROR {said}")
+        log = (tmp_path / "log.log").read_text().splitlines()
+        assert log[-1].endswith(f"ERROR {said}") and said not in log[-2]
         assert ended(run.pid), "processes outlived the run"
 
 
@@ -207,6 +210,60 @@ def test_a_run_that_waits_for_a_dead_disk_ends_when_told_to(signum, code, tiny_v
     finally:
         run.kill()
         os.close(writer)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_whose_messages_nobody_reads_ends_when_told_to(signum, code, tiny_args, tmp_path):
+    unread, messages = os.pipe()
+    run = Run([*command_for(tiny_args, tmp_path, cam_num_epoches=500), *only("train_cam")], stderr=messages)
+    log = tmp_path / "log.log"
+    while run.poll() is None and not (log.exists() and "] train_cam" in log.read_text()):
+        time.sleep(0.01)
+    os.set_blocking(messages, False)  # for both of us; the run has it blocking again below
+    with suppress(BlockingIOError):
+        while True:
+            os.write(messages, bytes(4096))
+    with suppress(BlockingIOError):
+        while True:
+            os.write(messages, b" ")
+    os.set_blocking(messages, True)
+    time.sleep(2)  # until it waits for a reader
+    run.send_signal(signum)
+    try:
+        assert run.wait(timeout=60) == code
+        assert log.read_text().splitlines()[-1].endswith("interrupted" if code == 130 else "terminated")
+    finally:
+        run.kill()
+        run.ends()
+        os.close(unread)
+        os.close(messages)
+
+
+def test_a_run_that_is_to_ignore_a_signal_ignores_it(tiny_args, tmp_path):
+    arguments = [*command_for(tiny_args, tmp_path), *only("train_cam")]
+    run = Run([sys.executable, "-c", IGNORING, *arguments])
+    log = tmp_path / "log.log"
+    while run.poll() is None:
+        if log.exists():
+            run.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    code, error = run.ends()
+    assert code == 0, error
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_closed_stream_is_no_error(stream, tiny_args, tmp_path):
+    arguments = [*command_for(tiny_args, tmp_path), *only("train_cam")]
+    code, error = Run(["sh", "-c", f'exec "$@" {stream}>&-', "sh", *arguments]).ends()
+    assert code == 0, error
+    assert "done" in (tmp_path / "log.log").read_text()
 
 
 @pytest.mark.parametrize("megabytes", [80, 1, 120])
