@@ -38,7 +38,6 @@ STEPS = (
 )
 
 SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # the last words of a run that is told to end
-_ending = threading.Lock()  # held by the thread that ends this process
 
 log = logging.getLogger("run_sample")
 
@@ -62,35 +61,40 @@ def main(argv: list[str] | None = None) -> int:
 def obey_signals() -> None:
     """On SIGINT (Ctrl-C) and SIGTERM (as schedulers send it), end this process and its workers: code 128 + signal.
 
-    Not by an exception: one that is raised while an object is deleted, or in a hook of fork, is lost; and one
-    that is not lost waits for threads that load images, perhaps from a disk that does not answer.
+    By a thread that the signal itself tells. Python runs a signal's handler in the main thread, between two of its
+    own instructions, and does not get there while that computes, or waits for a disk or a process that is gone; an
+    exception of such a handler is lost where an object is being deleted, and waits for all other threads.
     A signal that is ignored stays so, as for a command that a script starts in the background.
     """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for signum in SAID:
         if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, _obey)
+            signal.signal(signum, _await_end)
     os.register_at_fork(after_in_child=_leave_signals_to_parent)
+    threading.Thread(target=_obey, args=(told,), daemon=True).start()
 
 
-def _obey(signum: int, frame: object) -> None:
-    for each in SAID:
-        signal.signal(each, signal.SIG_IGN)  # told once is told
-    _end(signum)
+def _await_end(signum: int, frame: object) -> None:
+    """In the main thread: say nothing of workers that die of the signal, too; go on if it holds a lock of the log."""
+    time.sleep(1)
 
 
 def _leave_signals_to_parent() -> None:
     """A worker that is told to end has nothing to say, and none of its own to end."""
     signal.set_wakeup_fd(-1)
     for signum in SAID:
-        if signal.getsignal(signum) is _obey:
+        if signal.getsignal(signum) is _await_end:
             signal.signal(signum, signal.SIG_DFL)
 
 
-def _end(signum: int) -> None:
-    """End this process and its workers: not held up by a reader of stderr that does not read, nor long by a disk."""
+def _obey(told: int) -> None:
+    """End this process by the first of the signals: not held up by who does not read stderr, nor long by a disk."""
+    while (signum := os.read(told, 1)[0]) not in SAID:
+        pass
     try:
         signal.alarm(5)  # by the system, if the rest has to wait
-        _ending.acquire()  # the other thread that was told waits here for the end
         for child in multiprocessing.active_children():
             child.kill()
         said = SAID[signal.Signals(signum)]
@@ -127,7 +131,6 @@ def run(args: Config) -> None:
         from misc.parallel import end_with_parent
 
         end_with_parent()
-        obey_at_once()
     start_log(args.log_name)
     keep_freed_memory()
     names = [name for name in (DATA, *STEPS) if getattr(args, f"{name}_pass")]
@@ -230,25 +233,6 @@ def check(names: list[str], args: Config) -> Checked:
     if args.overwrite:
         ledger.start_anew()
     return Checked({name: f": {traffic}" for name, traffic in preflight.traffic.items()}, ledger)
-
-
-def obey_at_once() -> None:
-    """Obey the signals while waiting for another process as well.
-
-    Python runs a signal's handler between two of its own instructions, and a process that waits for one
-    that is gone does not get there. A thread that is told by the signal itself does.
-    """
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-
-    def obey() -> None:
-        while True:
-            signum = os.read(told, 1)[0]
-            if signum in SAID:
-                _end(signum)
-
-    threading.Thread(target=obey, daemon=True).start()
 
 
 def open_closed_streams() -> None:

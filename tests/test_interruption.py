@@ -167,15 +167,15 @@ def test_a_run_that_is_told_to_end_takes_its_workers_along(tiny_args, tmp_path):
         run.send_signal(signum)
         run.send_signal(signum)  # told twice, it says so once
         found, error = run.ends()
+        assert ended(run.pid), "processes outlived the run"
         assert (found, error.splitlines()[-1].rpartition("]")[2]) == (code, said), error
         assert "Traceback" not in error
         log = (tmp_path / "log.log").read_text().splitlines()
         assert log[-1].endswith(f"ERROR {said}") and said not in log[-2]
-        assert ended(run.pid), "processes outlived the run"
 
 
 def ended(session: int) -> bool:
-    """Whether the processes of a session end within half a minute."""
+    """Whether the processes of a session end within half a minute; those that do not are killed."""
     for _ in range(150):
         try:
             os.killpg(session, 0)
@@ -209,7 +209,8 @@ def test_a_run_that_waits_for_a_dead_disk_ends_when_told_to(signum, code, tiny_v
         assert "Traceback" not in run.ends()[1]
     finally:
         run.kill()
-        os.close(writer)
+        if writer is not None:
+            os.close(writer)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -237,6 +238,30 @@ def test_a_run_whose_messages_nobody_reads_ends_when_told_to(signum, code, tiny_
         run.ends()
         os.close(unread)
         os.close(messages)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_computes_for_minutes_ends_when_told_to(signum, code, tmp_path):
+    computing = Run([sys.executable, "-c", COMPUTING, str(tmp_path / "begun")], cwd=PROJECT)
+    while computing.poll() is None and not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    computing.send_signal(signum)
+    try:
+        assert computing.wait(timeout=60) == code
+    finally:
+        computing.kill()
+        computing.ends()
+
+
+COMPUTING = """
+import hashlib, sys
+from pathlib import Path
+import run_sample
+run_sample.obey_signals()
+Path(sys.argv[1]).touch()
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # outside Python, and without looking for signals
+"""
 
 
 def test_a_run_that_is_to_ignore_a_signal_ignores_it(tiny_args, tmp_path):

@@ -1,5 +1,6 @@
 """The report of a tiny chain: what is on the page, what is said to be missing, and what is refused."""
 
+import logging
 import shutil
 
 import numpy as np
@@ -51,6 +52,7 @@ def all_ids(root) -> list[str]:
 
 def test_a_finished_chain(finished_args, tiny_voc, tmp_path, capsys):
     assert main([*finished_args(), *only("eval_cam", "eval_sem_seg"), "--report_pass"]) == 0
+    assert not logging.getLogger("matplotlib.font_manager").isEnabledFor(logging.INFO)  # "generated new fontManager"
     folder = tmp_path / "report"
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {folder / 'index.html'}"  # the last line
     tree = page_of(folder)
