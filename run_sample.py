@@ -19,7 +19,7 @@ from misc.config import Config, read_config
 from misc.errors import InputError
 
 if TYPE_CHECKING:
-    from misc.ledger import Ledger
+    from misc.run.ledger import Ledger
 
 # A step is a module of `step` with check(args, preflight) and run(args), switched by `<name>_pass`.
 DATA = "make_demo_set"  # makes the data set that the checks of the others look at
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         return stopped(f"error: {error}", 2)
     except Exception as error:
-        from misc.distributed import lost_another
+        from misc.run.distributed import lost_another
 
         if lost_another(error):
             return stopped("another process of this run has ended, see its message", 1)
@@ -123,12 +123,12 @@ def _log_error(text: str) -> None:
 
 def run(args: Config) -> None:
     # torch and its like are imported only now, so that --help is quick
-    from misc.device import keep_freed_memory, pick_device
-    from misc.distributed import is_first, launched, process_group
-    from misc.log import start_log
+    from misc.run.device import keep_freed_memory, pick_device
+    from misc.run.distributed import is_first, launched, process_group
+    from misc.run.log import start_log
 
     if launched() > 1:
-        from misc.parallel import end_with_parent
+        from misc.run.parallel import end_with_parent
 
         end_with_parent()
     start_log(args.log_name)
@@ -159,7 +159,7 @@ class Run:
 
     def step(self, name: str) -> None:
         """Run a step, unless all it makes is finished; everything is checked before the first one that reads data."""
-        from misc.distributed import on_first, wait_for_all
+        from misc.run.distributed import on_first, wait_for_all
 
         begun = time.monotonic()
         result = None
@@ -203,10 +203,10 @@ class Checked(NamedTuple):
 
 def check(names: list[str], args: Config) -> Checked:
     """Look at all that the steps will need and at what they would write over; InputError with all that is wrong."""
-    from misc.device import check_amp, pick_device
-    from misc.history import check_tensorboard
-    from misc.ledger import Ledger
-    from misc.preflight import Preflight, file_fault
+    from misc.run.device import check_amp, pick_device
+    from misc.run.ledger import Ledger
+    from misc.run.preflight import Preflight, file_fault
+    from misc.train.history import check_tensorboard
 
     preflight = Preflight()
     preflight.attempt(partial(pick_device, args.device))

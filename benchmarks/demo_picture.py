@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from misc.config import Config, read_config
-from misc.image_io import rescale
-from step.common import DataSet, Labelled, labelled
-from step.pictures import panels_of
+from misc.formats.images import rescale
+from step.report.pictures import panels_of
+from step.shared.inputs import DataSet, Labelled, labelled
 
 TILE = 128
 COLUMNS = ("input", "saliency", "CAM", "boundary label", "predicted boundary", "mask", "mask + CRF", "ground truth")

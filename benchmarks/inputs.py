@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from misc.boundary_labels import boundary_label
-from misc.cam_file import CAM, stride4, write_cam
 from misc.config import Config
-from misc.image_io import normalise
+from misc.formats.cam_file import CAM, stride4, write_cam
+from misc.formats.images import normalise
+from misc.method.boundary_labels import boundary_label
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 from tests.golden.formula_weights import fill

@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks import inputs
 from benchmarks.inputs import Scale
-from misc.loading import batches_of, epoch_batches, load_batches, load_each
-from step.common import DataSet
+from misc.train.loading import batches_of, epoch_batches, load_batches, load_each
+from step.shared.inputs import DataSet
 from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages
 
 COPIES = 8  # the list is gone through so often, for the start of the workers to weigh little

@@ -17,7 +17,7 @@ from pydensecrf.utils import unary_from_labels
 from scipy.ndimage import convolve
 
 from benchmarks.published_networks import PublishedBoundaryNetwork, PublishedClassifier
-from misc.palette import voc_palette
+from misc.formats.palette import voc_palette
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 

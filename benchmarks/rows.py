@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import inputs, published
 from benchmarks.inputs import Scale, Size
-from misc.random_walk import random_walk
+from misc.method.random_walk import random_walk
 
 
 class Target(NamedTuple):

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from misc.image_io import read_image, read_label_map, read_saliency
-from misc.robust_background import robust_background_saliency
+from misc.formats.images import read_image, read_label_map, read_saliency
+from misc.method.robust_background import robust_background_saliency
 from voc12.generated_set import generate
 from voc12.image_set import VOCRoot
 

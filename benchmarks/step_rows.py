@@ -10,9 +10,9 @@ from PIL import Image
 from benchmarks import inputs, published, published_networks
 from benchmarks.inputs import N_CLASSES, Scale, Size
 from benchmarks.rows import Call, Row, Target
-from misc.cam_file import read_cam
-from misc.checkpoint import load_weights
 from misc.config import Config
+from misc.formats.cam_file import read_cam
+from misc.formats.checkpoint import load_weights
 from step import make_boundary_label, make_cam, make_sem_seg
 
 OUTPUTS = ("cam_out_dir", "cam_vis_dir", "boundary_label_dir", "sem_seg_out_dir")

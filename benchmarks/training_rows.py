@@ -13,12 +13,12 @@ from torch import nn
 from benchmarks import inputs, published_networks
 from benchmarks.inputs import N_CLASSES, Scale, Size
 from benchmarks.rows import Call, Row, Target
-from misc.checkpoint import load_weights
-from misc.device import pick_device, placed
-from misc.losses import boundary_loss
-from misc.optim import PolySGD
-from misc.progress import Progress
-from misc.training import train
+from misc.formats.checkpoint import load_weights
+from misc.method.boundary_loss import boundary_loss
+from misc.run.device import pick_device, placed
+from misc.train.loop import train
+from misc.train.optim import PolySGD
+from misc.train.progress import Progress
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 

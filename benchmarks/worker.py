@@ -25,8 +25,8 @@ from benchmarks.measure import tree_bytes
 from benchmarks.rows import Call, Row, Walk
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, BoundaryTrainingAmp, BoundaryTrainingDetached, TrainCam
-from misc.device import check_amp, keep_freed_memory
 from misc.errors import InputError
+from misc.run.device import check_amp, keep_freed_memory
 
 ROWS: dict[str, Callable[..., Row]] = {
     "walk": Walk,

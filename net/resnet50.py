@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torchvision.models import ResNet, resnet50
 
-from net.folded import fold
-from net.winograd import WinogradConv2d
+from net.cpu.folded import fold
+from net.cpu.winograd import WinogradConv2d
 
 PIXELS_AT_ONCE = 4_000_000  # about 4 GB of activations
 

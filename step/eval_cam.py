@@ -8,17 +8,26 @@ from typing import NamedTuple
 import numpy as np
 
 from misc.config import Config
-from misc.distributed import is_first, share, summed_counts
 from misc.errors import InputError
-from misc.evaluation import Scores, counter
-from misc.image_io import read_label_map
-from misc.parallel import parallel_map
-from misc.preflight import Preflight
-from misc.report import Result, report_paths, write_report
-from misc.sweep import ImageCounts, count_image
-from step.common import DataSet, Labelled, cam_scores_json, check_cams, check_evaluation, image_cam, labelled, log_cams
-from step.masks import classes_of
-from step.sweeps import Sweeps
+from misc.evaluation.confusion import Scores, counter
+from misc.evaluation.sweep import ImageCounts, count_image
+from misc.evaluation.sweep_lists import Sweeps
+from misc.evaluation.tables import Result, report_paths, write_report
+from misc.formats.images import read_label_map
+from misc.method.masks import classes_of
+from misc.run.distributed import is_first, share, summed_counts
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight
+from step.shared.inputs import (
+    DataSet,
+    Labelled,
+    cam_scores_json,
+    check_cams,
+    check_evaluation,
+    image_cam,
+    labelled,
+    log_cams,
+)
 from voc12.image_set import merged
 
 

@@ -8,18 +8,18 @@ from typing import NamedTuple
 import numpy as np
 
 from misc.config import Config
-from misc.distributed import is_first, on_first, share, summed_counts
 from misc.errors import InputError
-from misc.evaluation import Scores, counter
-from misc.image_io import read_label_map
-from misc.parallel import parallel_map
-from misc.preflight import Preflight, image_fault
-from misc.report import Result, report_paths, write_report
-from misc.score_file import read_scores, scores_fault
-from misc.sweep import ImageCounts, count_image
-from step.common import DataSet, check_evaluation, mask_scores_json, scores_path
-from step.masks import classes_of
-from step.sweeps import Sweeps
+from misc.evaluation.confusion import Scores, counter
+from misc.evaluation.sweep import ImageCounts, count_image
+from misc.evaluation.sweep_lists import Sweeps
+from misc.evaluation.tables import Result, report_paths, write_report
+from misc.formats.images import read_label_map
+from misc.formats.score_file import read_scores, scores_fault
+from misc.method.masks import classes_of
+from misc.run.distributed import is_first, on_first, share, summed_counts
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight, image_fault
+from step.shared.inputs import DataSet, check_evaluation, mask_scores_json, scores_path
 from voc12.image_set import merged
 
 KINDS = {"mask": "", "mask + CRF": "_crf"}  # name in the tables, ending of the file

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.boundary_labels import boundary_label, confidence_map
-from misc.cam_file import CAM
 from misc.config import Config
-from misc.crf import DenseCRF
-from misc.distributed import gathered
-from misc.image_io import read_image, read_saliency, write_grey
-from misc.ledger import Product
-from misc.parallel import parallel_map
-from misc.preflight import Preflight
-from step.common import (
+from misc.crf.dense_crf import DenseCRF
+from misc.formats.cam_file import CAM
+from misc.formats.images import read_image, read_saliency, write_grey
+from misc.method.boundary_labels import boundary_label, confidence_map
+from misc.method.masks import class_numbers, strongest
+from misc.run.distributed import gathered
+from misc.run.ledger import Product
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight
+from step.shared.inputs import (
     DataSet,
     Labelled,
     boundary_label_path,
@@ -31,7 +32,6 @@ from step.common import (
     saliency_origin,
     unfinished,
 )
-from step.masks import class_numbers, strongest
 
 CRF_REACH = 50  # sxy of the bilateral filter, pixels
 SETTINGS = (

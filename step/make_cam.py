@@ -7,19 +7,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from misc.cam_file import CAM, stride4, write_cam
-from misc.checkpoint import loaded
 from misc.config import Config
-from misc.device import autocast, loaders, pick_device, placed
 from misc.errors import InputError
-from misc.image_io import normalised_pair
-from misc.ledger import Product
-from misc.loading import load_each
-from misc.parallel import parallel_map
-from misc.preflight import Preflight
-from misc.report import report_paths
+from misc.evaluation.tables import report_paths
+from misc.formats.cam_file import CAM, stride4, write_cam
+from misc.formats.checkpoint import loaded
+from misc.formats.images import normalised_pair
+from misc.run.device import autocast, loaders, pick_device, placed
+from misc.run.ledger import Product
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight
+from misc.train.loading import load_each
 from net.resnet50_cam import ResNet50CAM
-from step.common import (
+from step.shared.inputs import (
     DataSet,
     cam_path,
     cam_scores_json,

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from misc.config import Config
-from misc.device import loaders, pick_device
-from misc.distributed import gathered
-from misc.image_io import read_image, software_of, write_grey
-from misc.ledger import Product
-from misc.loading import load_each
-from misc.parallel import parallel_map
-from misc.preflight import Preflight
-from misc.robust_background import robust_background_saliency
+from misc.formats.images import read_image, software_of, write_grey
+from misc.method.robust_background import robust_background_saliency
+from misc.run.device import loaders, pick_device
+from misc.run.distributed import gathered
+from misc.run.ledger import Product
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight
+from misc.train.loading import load_each
 from net.saliency_model import SaliencyModel
-from step.common import DataSet, check_images, chosen, unfinished
+from step.shared.inputs import DataSet, check_images, chosen, unfinished
 from voc12.datasets import ScaledImages
 
 DETECTOR_SETTINGS = ("saliency_input_size", "saliency_mean", "saliency_std", "saliency_output")

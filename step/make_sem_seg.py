@@ -10,22 +10,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from misc.checkpoint import loaded
 from misc.config import Config
-from misc.crf import DenseCRF
-from misc.device import autocast, pick_device, placed, threads_beside, workers_beside_network
-from misc.distributed import gathered
+from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
-from misc.image_io import normalised_pair, read_image, write_grey, write_mask
-from misc.ledger import Product
-from misc.loading import load_each
-from misc.parallel import parallel_map
-from misc.preflight import Preflight
-from misc.random_walk import random_walk
-from misc.report import report_paths
-from misc.score_file import at_full_size, write_scores
+from misc.evaluation.tables import report_paths
+from misc.formats.checkpoint import loaded
+from misc.formats.images import normalised_pair, read_image, write_grey, write_mask
+from misc.formats.score_file import at_full_size, write_scores
+from misc.method.masks import class_numbers, strongest
+from misc.method.random_walk import random_walk
+from misc.run.device import autocast, pick_device, placed, threads_beside, workers_beside_network
+from misc.run.distributed import gathered
+from misc.run.ledger import Product
+from misc.run.parallel import parallel_map
+from misc.run.preflight import Preflight
+from misc.train.loading import load_each
 from net.resnet50_sbe import ResNet50SBE
-from step.common import (
+from step.shared.inputs import (
     DataSet,
     cam_path,
     check_cams,
@@ -39,7 +40,6 @@ from step.common import (
     scores_path,
     unfinished,
 )
-from step.masks import class_numbers, strongest
 from voc12.datasets import ScaledImages
 
 MOST_LOADERS = 2  # decoding an image takes a fiftieth of what is done with it

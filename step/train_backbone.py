@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from misc.checkpoint import save_weights
 from misc.config import Config
-from misc.device import loaders, pick_device, placed
-from misc.ledger import Product
-from misc.optim import OneCycleAdamW
-from misc.preflight import Preflight
-from misc.progress import unfinished_path
-from misc.training import train
+from misc.formats.checkpoint import save_weights
+from misc.run.device import loaders, pick_device, placed
+from misc.run.ledger import Product
+from misc.run.preflight import Preflight
+from misc.train.loop import train
+from misc.train.optim import OneCycleAdamW
+from misc.train.progress import unfinished_path
 from net.resnet50 import resnet50_stride16, stem
-from step.common import DataSet, check_batch, check_images, check_labels, chosen, progress_of
+from step.shared.inputs import DataSet, check_batch, check_images, check_labels, chosen, progress_of
 from voc12.datasets import ClassifierTraining
 
 WEIGHT_DECAY = 0.05

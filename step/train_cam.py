@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
-from misc.device import loaders, pick_device, placed
-from misc.distributed import is_first, share, summed
-from misc.ledger import Product
-from misc.loading import batches_of, load_batches
-from misc.log import progress_bar
-from misc.optim import PolySGD
-from misc.preflight import Preflight
-from misc.progress import unfinished_path
-from misc.training import steps_per_epoch, train
+from misc.formats.checkpoint import load_backbone, save_weights
+from misc.run.device import loaders, pick_device, placed
+from misc.run.distributed import is_first, share, summed
+from misc.run.ledger import Product
+from misc.run.log import progress_bar
+from misc.run.preflight import Preflight
+from misc.train.loading import batches_of, load_batches
+from misc.train.loop import steps_per_epoch, train
+from misc.train.optim import PolySGD
+from misc.train.progress import unfinished_path
 from net.resnet50_cam import ResNet50CAM
-from step.common import (
+from step.shared.inputs import (
     DataSet,
     backbone_origin,
     check_backbone,

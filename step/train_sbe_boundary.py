@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from misc.checkpoint import load_backbone, save_weights
 from misc.config import Config
-from misc.device import loaders, pick_device, placed
-from misc.distributed import is_first
-from misc.ledger import Product
-from misc.losses import boundary_loss
-from misc.optim import PolySGD
-from misc.preflight import Preflight, image_fault
-from misc.progress import unfinished_path
-from misc.training import steps_per_epoch, train
+from misc.formats.checkpoint import load_backbone, save_weights
+from misc.method.boundary_loss import boundary_loss
+from misc.run.device import loaders, pick_device, placed
+from misc.run.distributed import is_first
+from misc.run.ledger import Product
+from misc.run.preflight import Preflight, image_fault
+from misc.train.loop import steps_per_epoch, train
+from misc.train.optim import PolySGD
+from misc.train.progress import unfinished_path
 from net.resnet50_sbe import ResNet50SBE
-from step.common import (
+from step.shared.inputs import (
     DataSet,
     backbone_origin,
     boundary_label_path,

@@ -130,9 +130,9 @@ def finished_args(tiny_voc, tiny_args, tmp_path) -> Callable[..., list[str]]:
     """
     from PIL import Image
 
-    from misc.cam_file import CAM, stride4, write_cam
-    from misc.history import History, history_path
-    from misc.image_io import read_label_map, write_grey, write_mask
+    from misc.formats.cam_file import CAM, stride4, write_cam
+    from misc.formats.images import read_label_map, write_grey, write_mask
+    from misc.train.history import History, history_path
     from voc12.image_set import read_list
 
     for number, image_id in enumerate(read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")):

@@ -11,7 +11,7 @@ from benchmarks import inputs, measure, published, report, run, worker
 from benchmarks.inputs import TINY
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, TrainCam
-from misc.random_walk import random_walk
+from misc.method.random_walk import random_walk
 from step import make_boundary_label, make_cam, make_sem_seg
 
 

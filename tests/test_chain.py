@@ -220,7 +220,7 @@ def test_outputs_are_checked_before_any_training(tiny_args, tmp_path, capsys):
 
 
 def test_the_checkpoint_of_the_other_network_is_missed_before_an_earlier_step_runs(tiny_args, tmp_path, capsys):
-    from misc.checkpoint import save_weights
+    from misc.formats.checkpoint import save_weights
     from net.resnet50_cam import ResNet50CAM
 
     save_weights(ResNet50CAM(20), tmp_path / "cam.pth")

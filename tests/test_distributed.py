@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from misc.cam_file import read_cam
-from misc.image_io import read_label_map
+from misc.formats.cam_file import read_cam
+from misc.formats.images import read_label_map
 from run_sample import main
 from tests.conftest import PROJECT
 from tests.test_chain import only

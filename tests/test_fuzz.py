@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from misc.cam_file import CAM, read_cam, write_cam
-from misc.cam_formats import read_any_cam
-from misc.checkpoint import read_state
 from misc.config import read_config
 from misc.errors import InputError
-from misc.history import read_history
-from misc.image_io import read_image, read_label_map, read_saliency
-from misc.manifest import Manifest, Origin
-from misc.optim import PolySGD
-from misc.progress import Progress
-from misc.score_file import read_scores, write_scores
+from misc.formats.cam_file import CAM, read_cam, write_cam
+from misc.formats.cam_formats import read_any_cam
+from misc.formats.checkpoint import read_state
+from misc.formats.images import read_image, read_label_map, read_saliency
+from misc.formats.score_file import read_scores, write_scores
+from misc.run.manifest import Manifest, Origin
+from misc.train.history import read_history
+from misc.train.optim import PolySGD
+from misc.train.progress import Progress
 from tests.conftest import GOLDEN, PROJECT
 from voc12.image_labels import ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, read_list

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from misc.cam_file import read_cam
-from misc.image_io import read_label_map
+from misc.formats.cam_file import read_cam
+from misc.formats.images import read_label_map
 from run_sample import main
 from tests.conftest import PROJECT
 from tests.test_chain import error_of, only

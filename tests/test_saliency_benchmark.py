@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import saliency
-from misc.image_io import write_grey
+from misc.formats.images import write_grey
 from voc12.image_set import VOCRoot
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from misc.boundary_labels import BoundaryLabel
 from misc.errors import InputError
-from misc.image_io import normalise, read_image, read_label_map, read_saliency, rescale, scaled_size
-from misc.loading import Sample, sample_rng
+from misc.formats.images import normalise, read_image, read_label_map, read_saliency, rescale, scaled_size
+from misc.method.boundary_labels import BoundaryLabel
+from misc.train.loading import Sample, sample_rng
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
 

@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum
 
 from misc.errors import InputError
 from misc.files import replacing
-from misc.palette import voc_palette
+from misc.formats.palette import voc_palette
 
 VOC_CLASSES = (  # class number = position + 1
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

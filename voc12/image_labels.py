@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import InputError
-from misc.evaluation import VOID
-from misc.image_io import read_label_map
+from misc.evaluation.confusion import VOID
+from misc.formats.images import read_label_map
 from voc12.image_set import PROJECT, VOCRoot, composed, read_lines
 from voc12.label_file import LabelFile, closest
 

@@ -51,7 +51,7 @@ def make_labels(
     """
     if not root.root.is_dir():
         raise InputError(f"voc12_root: there is no folder {root.root}")
-    from misc.parallel import parallel_map
+    from misc.run.parallel import parallel_map
     from voc12.image_labels import annotated_classes, masked_classes
 
     place, read = (root.annotation, annotated_classes) if source == "xml" else (root.truth, masked_classes)

@@ -243,7 +243,7 @@ def test_help_shows_every_setting_without_loading_torch():
 
 def test_no_setting_is_dead():
     """Every field is read outside the module, as itself or through a property of the settings."""
-    sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).glob("*.py")]
+    sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).rglob("*.py")]
     sources = [path for path in [PROJECT / "run_sample.py", *sources] if path.name != "config.py"]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     steps = {DATA, *STEPS}

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from net import convolution, winograd
+from net.cpu import convolution, winograd
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 

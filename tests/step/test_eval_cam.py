@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from misc.evaluation import confusion_matrix
-from misc.image_io import read_label_map
+from misc.evaluation.confusion import confusion_matrix
+from misc.formats.images import read_label_map
+from misc.method.masks import classes_of
 from run_sample import main
-from step.common import _spread
-from step.masks import classes_of
+from step.shared.inputs import _spread
 from tests.test_chain import error_of, only
 from voc12.image_set import VOCRoot, read_list
 
@@ -176,7 +176,7 @@ def test_two_readings_of_one_kind_of_file_are_refused_first(two_readings, tiny_a
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_readings_that_are_met_later_leave_nothing(two_readings, tiny_args, tmp_path, capsys, monkeypatch, workers):
-    monkeypatch.setattr("step.common.LOOKED_AT", 1)
+    monkeypatch.setattr("step.shared.inputs.LOOKED_AT", 1)
     assert TWO_READINGS in error_of([*tiny_args(num_workers=workers), *only("eval_cam")], capsys)
     assert not (two_readings / "eval_cam.json").exists()
     arguments = [*tiny_args(num_workers=workers), *only("make_boundary_label")]

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from misc.cam_file import CAM, stride4, write_cam
-from misc.checkpoint import save_weights
-from misc.evaluation import confusion_matrix
-from misc.image_io import read_label_map
-from misc.score_file import read_scores
+from misc.evaluation.confusion import confusion_matrix
+from misc.formats.cam_file import CAM, stride4, write_cam
+from misc.formats.checkpoint import save_weights
+from misc.formats.images import read_label_map
+from misc.formats.score_file import read_scores
+from misc.method.masks import classes_of
 from net.resnet50_sbe import ResNet50SBE
 from run_sample import main
-from step.masks import classes_of
 from tests.step.test_eval_cam import ids_of, miou_of
 from tests.test_chain import error_of, only
 from voc12.image_set import VOCRoot

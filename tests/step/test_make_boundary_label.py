@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from misc.boundary_labels import boundary_label
-from misc.cam_file import CAM
+from misc.formats.cam_file import CAM
+from misc.method.boundary_labels import boundary_label
 from step.make_boundary_label import confident_classes
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.image_io import read_image, software_of, write_grey
-from misc.robust_background import robust_background_saliency
+from misc.formats.images import read_image, software_of, write_grey
+from misc.method.robust_background import robust_background_saliency
 from run_sample import main
 from tests.detectors import save_onnx, save_torchscript
 from tests.test_chain import error_of, only

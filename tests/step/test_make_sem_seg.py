@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from misc.config import Config
-from misc.image_io import read_label_map
-from misc.score_file import read_scores, write_scores
-from step.common import DataSet
+from misc.formats.images import read_label_map
+from misc.formats.score_file import read_scores, write_scores
+from misc.method.masks import classes_of, strongest
 from step.make_sem_seg import Propagated, mask_paths, propagated_scores, refine_and_save
-from step.masks import classes_of, strongest
+from step.shared.inputs import DataSet
 
 
 @pytest.mark.parametrize("image", range(6))

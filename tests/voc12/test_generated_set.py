@@ -9,7 +9,7 @@ from PIL import Image
 
 import voc12
 from misc.errors import InputError
-from misc.palette import voc_palette
+from misc.formats.palette import voc_palette
 from voc12.generated_set import KINDS, MIN_VISIBLE, VOC_CLASSES, generate, make_sample
 
 SIDE = 64
