@@ -164,7 +164,7 @@ class Run:
         begun = time.monotonic()
         result = None
         if on_first(lambda: self._begin(name)):
-            result = importlib.import_module(f"step.{name}").run(self._args)
+            result = importlib.import_module("step.report.step" if name == "report" else f"step.{name}").run(self._args)
             wait_for_all()
             on_first(lambda: self._end(name))
         else:
@@ -218,7 +218,7 @@ def check(names: list[str], args: Config) -> Checked:
     if not preflight.problems:
         for name in names:
             preflight.step(name)
-            importlib.import_module(f"step.{name}").check(args, preflight)
+            importlib.import_module("step.report.step" if name == "report" else f"step.{name}").check(args, preflight)
     preflight.finish()
     ledger = Ledger(
         preflight.products,

@@ -12,9 +12,9 @@ from PIL import Image
 from misc.config import read_config
 from misc.formats.images import read_label_map
 from run_sample import main
-from step.report import FIGURES
 from step.report.gallery import best_worst_and_between, choose, evenly, words_of_choice
 from step.report.pictures import image_iou, panels_of
+from step.report.step import FIGURES
 from step.shared.inputs import DataSet, labelled
 from tests.html_page import Element, check_page, read_page
 from tests.test_chain import error_of, only
