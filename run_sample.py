@@ -203,9 +203,10 @@ class Checked(NamedTuple):
 
 def check(names: list[str], args: Config) -> Checked:
     """Look at all that the steps will need and at what they would write over; InputError with all that is wrong."""
+    from misc.formats.quick_look import file_fault
     from misc.run.device import check_amp, pick_device
     from misc.run.ledger import Ledger
-    from misc.run.preflight import Preflight, file_fault
+    from misc.run.preflight import Preflight
     from misc.train.history import check_tensorboard
 
     preflight = Preflight()

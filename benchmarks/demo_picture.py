@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from misc.config import Config, read_config
-from misc.formats.images import rescale
+from misc.pixels import rescale
 from step.report.pictures import panels_of
 from step.shared.inputs import DataSet, Labelled, labelled
 

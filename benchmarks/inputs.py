@@ -14,9 +14,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from misc.config import Config
-from misc.formats.cam_file import CAM, stride4, write_cam
-from misc.formats.images import normalise
+from misc.formats.cam_file import CAM, write_cam
 from misc.method.boundary_labels import boundary_label
+from misc.pixels import normalise, stride4
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 from tests.golden.formula_weights import fill

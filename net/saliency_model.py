@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.special import expit
 
 from misc.errors import InputError, reason
-from misc.formats.images import rescale, stretched
+from misc.pixels import rescale, stretched
 
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 Network = Callable[[np.ndarray], Any]  # (1, 3, S, S) float32 → what the file's network returns

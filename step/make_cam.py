@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.tables import report_paths
-from misc.formats.cam_file import CAM, stride4, write_cam
+from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import loaded
-from misc.formats.images import normalised_pair
+from misc.pixels import normalised_pair, stride4
 from misc.run.device import autocast, loaders, pick_device, placed
 from misc.run.ledger import Product
 from misc.run.parallel import parallel_map

@@ -15,10 +15,11 @@ from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
 from misc.evaluation.tables import report_paths
 from misc.formats.checkpoint import loaded
-from misc.formats.images import normalised_pair, read_image, write_grey, write_mask
+from misc.formats.images import read_image, write_grey, write_mask
 from misc.formats.score_file import at_full_size, write_scores
 from misc.method.masks import class_numbers, strongest
 from misc.method.random_walk import random_walk
+from misc.pixels import normalised_pair
 from misc.run.device import autocast, pick_device, placed, threads_beside, workers_beside_network
 from misc.run.distributed import gathered
 from misc.run.ledger import Product

@@ -9,11 +9,12 @@ from torch import nn
 
 from misc.config import Config
 from misc.formats.checkpoint import load_backbone, save_weights
+from misc.formats.quick_look import image_fault
 from misc.method.boundary_loss import boundary_loss
 from misc.run.device import loaders, pick_device, placed
 from misc.run.distributed import is_first
 from misc.run.ledger import Product
-from misc.run.preflight import Preflight, image_fault
+from misc.run.preflight import Preflight
 from misc.train.loop import steps_per_epoch, train
 from misc.train.optim import PolySGD
 from misc.train.progress import unfinished_path

@@ -130,8 +130,9 @@ def finished_args(tiny_voc, tiny_args, tmp_path) -> Callable[..., list[str]]:
     """
     from PIL import Image
 
-    from misc.formats.cam_file import CAM, stride4, write_cam
+    from misc.formats.cam_file import CAM, write_cam
     from misc.formats.images import read_label_map, write_grey, write_mask
+    from misc.pixels import stride4
     from misc.train.history import History, history_path
     from voc12.image_set import read_list
 

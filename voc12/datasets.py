@@ -9,8 +9,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from misc.errors import InputError
-from misc.formats.images import normalise, read_image, read_label_map, read_saliency, rescale, scaled_size
+from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.method.boundary_labels import BoundaryLabel
+from misc.pixels import normalise, rescale, scaled_size
 from misc.train.loading import Sample, sample_rng
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot

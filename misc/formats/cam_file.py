@@ -16,6 +16,7 @@ import torch
 
 from misc.errors import InputError, reason
 from misc.files import replacing
+from misc.pixels import stride4
 
 ENTRIES = ("keys", "cam", "high_res")
 LARGEST = np.finfo(np.float32).max  # a float64 beyond it would become infinity
@@ -103,11 +104,6 @@ def misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> str
     if any((maps < 0).any() for maps in (cam.cam_s4, cam.cam_full)):
         return "the maps hold scores below 0: apply a ReLU and divide each by its maximum"
     return None
-
-
-def stride4(side: int) -> int:
-    """Side of the stride-4 grid over `side` pixels."""
-    return (side - 1) // 4 + 1
 
 
 class Entries:

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 
 from misc.errors import InputError
-from misc.formats.cam_file import CAM, Entries, misfit, read_entries, stride4
+from misc.formats.cam_file import CAM, Entries, misfit, read_entries
+from misc.pixels import stride4
 
 FORMATS = {
     "sbe": "keys, cam, high_res (SBE, BES, IRN)",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from misc.errors import InputError, reason
 from misc.files import replacing
-from misc.formats.cam_file import stride4
+from misc.pixels import stride4
 
 ENTRIES = ("keys", "scores", "size")
 HEADERS = 4096  # bytes that the headers of the three arrays may take, plenty

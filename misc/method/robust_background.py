@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from misc.formats.images import rescale, scaled_size, stretched
+from misc.pixels import rescale, scaled_size, stretched
 
 LONG_SIDE = 300  # pixels; larger images are shrunk to it
 SUPERPIXELS = 400

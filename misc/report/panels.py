@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from misc.formats.cam_file import stride4
-from misc.formats.images import rescale
 from misc.formats.palette import voc_palette
 from misc.method.boundary_labels import BoundaryLabel
+from misc.pixels import rescale, stride4
 
 BOUNDARY_COLOURS = {  # greys for regions, Okabe and Ito's colours, which nearly everybody can tell apart, for lines
     BoundaryLabel.BACKGROUND: (0, 0, 0),

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from misc.config import Config
 from misc.evaluation.results_file import Evaluation, read_evaluation
 from misc.files import remove, remove_abandoned, replacing
+from misc.formats.quick_look import file_fault, image_fault
 from misc.report.charts import (
     DPI,
     confusion_figure,
@@ -21,7 +22,7 @@ from misc.report.charts import (
 from misc.report.page import Chart, Page, chart, percent, render
 from misc.run.distributed import is_first
 from misc.run.parallel import parallel_map
-from misc.run.preflight import Preflight, file_fault, image_fault
+from misc.run.preflight import Preflight
 from misc.train.history import history_path, read_history, scalars
 from step.report.gallery import candidates, card_of, choose
 from step.report.pictures import made_paths

@@ -19,8 +19,9 @@ from misc.files import remove
 from misc.formats.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
 from misc.formats.checkpoint import load_backbone, loaded
 from misc.formats.images import image_size
+from misc.formats.quick_look import cam_fault, file_fault, image_fault
 from misc.run.distributed import gathered, is_first, launched, on_first, share
-from misc.run.preflight import Preflight, cam_fault, file_fault, image_fault
+from misc.run.preflight import Preflight
 from misc.train.progress import Progress
 from voc12.image_labels import VOC_LABELS, VOC_NAMES, ImageLabels, read_class_names
 from voc12.image_set import VOCRoot, merged, near_miss, read_list

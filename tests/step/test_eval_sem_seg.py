@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from misc.evaluation.confusion import confusion_matrix
-from misc.formats.cam_file import CAM, stride4, write_cam
+from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import save_weights
 from misc.formats.images import read_label_map
 from misc.formats.score_file import read_scores
 from misc.method.masks import classes_of
+from misc.pixels import stride4
 from net.resnet50_sbe import ResNet50SBE
 from run_sample import main
 from tests.step.test_eval_cam import ids_of, miou_of

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from misc.formats.images import rescale, scaled_size
+from misc.pixels import rescale, scaled_size
 from net.resnet50_cam import ResNet50CAM
 from step.make_cam import multi_scale_cam
 from voc12.datasets import BICUBIC

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from misc.errors import InputError
-from misc.formats.images import MEAN, STD, write_grey
+from misc.formats.images import write_grey
+from misc.pixels import MEAN, STD
 from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages, crop_place
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot

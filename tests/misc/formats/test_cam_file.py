@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from misc.errors import InputError
-from misc.formats.cam_file import CAM, read_cam, stride4, write_cam
+from misc.formats.cam_file import CAM, read_cam, write_cam
+from misc.pixels import stride4
 
 UPSTREAM = Path(__file__).resolve().parents[2] / "golden" / "upstream_cam_file.npy"
 SIZE = (6, 9)  # stride-4 grid 2×3

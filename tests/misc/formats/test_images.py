@@ -10,19 +10,15 @@ from PIL import Image
 from misc.errors import InputError
 from misc.formats.images import (
     image_size,
-    normalise,
-    normalised_pair,
     open_image,
     read_image,
     read_label_map,
     read_saliency,
-    rescale,
-    scaled_size,
     software_of,
-    stretched,
     write_grey,
     write_mask,
 )
+from misc.pixels import normalise, normalised_pair, rescale, scaled_size, stretched
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # 0 to 220
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from misc.errors import InputError
 from misc.formats.cam_file import CAM, write_cam
-from misc.run.preflight import Preflight, cam_fault, image_fault
+from misc.formats.quick_look import cam_fault, image_fault
+from misc.run.preflight import Preflight
 
 
 def text_of(preflight: Preflight) -> str:
