@@ -153,7 +153,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(steps, tmp_path, mon
 
     kept = Progress(tmp_path / "b.pth", minutes=0)
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr("tests.misc.test_training.Line", lambda: StoppedAfter(3 * steps))
+        patch.setattr(sys.modules[__name__], "Line", lambda: StoppedAfter(3 * steps))
         fit(kept, epochs=8)
     resumed, rest = fit(kept, epochs=8)
     assert torch.equal(undisturbed.weight, resumed.weight) and torch.equal(undisturbed.bias, resumed.bias)
