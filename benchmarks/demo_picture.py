@@ -14,7 +14,7 @@ from PIL import Image
 from misc.config import Config, read_config
 from misc.pixels import rescale
 from step.report.pictures import panels_of
-from step.shared.inputs import DataSet, Labelled, labelled
+from step.shared.data import DataSet, Labelled
 
 TILE = 128
 COLUMNS = ("input", "saliency", "CAM", "boundary label", "predicted boundary", "mask", "mask + CRF", "ground truth")
@@ -28,7 +28,7 @@ def main() -> None:
     parsed = parser.parse_args()
     args = read_config(["--config", parsed.config])
     parsed.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [row(image, args) for image in labelled(args, parsed.ids)]
+    rows = [row(image, args) for image in DataSet(args).labelled(parsed.ids)]
     Image.fromarray(np.vstack(rows)).save(parsed.out, optimize=True)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from benchmarks import inputs
 from benchmarks.inputs import Scale
 from misc.train.loading import batches_of, epoch_batches, load_batches, load_each
-from step.shared.inputs import DataSet
+from step.shared.data import DataSet
 from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages
+from voc12.image_set import read_list
 
 COPIES = 8  # the list is gone through so often, for the start of the workers to weigh little
 
@@ -19,7 +20,7 @@ def loader_speeds(scale: Scale, folder: Path) -> dict[str, dict[str, float]]:
     root = folder / "voc_{}x{}".format(*scale.image)
     args = inputs.settings(root, folder / "ours", folder / "weights")
     data, workers, crop = DataSet(args), args.workers, scale.crop
-    ids = data.ids(args.train_aug_list) * COPIES
+    ids = read_list(args.train_aug_list) * COPIES
     n = len(ids)
     long_side = (round(crop * 0.625), crop)
     classifier = ClassifierTraining(ids, data.root, data.labels, crop=crop, long_side=long_side, seed=5)

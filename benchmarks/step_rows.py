@@ -74,7 +74,7 @@ class MakeCam(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 1.8), Target("difference", 1e-4))
 
     def our_all(self) -> None:
-        make_cam.run(self.afresh())
+        make_cam.make(self.afresh(), list(self.keys))
 
     def __init__(self, scale: Scale, folder: Path, size: Size | None = None) -> None:
         super().__init__(scale, folder)
@@ -102,7 +102,7 @@ class MakeBoundaryLabel(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 1.8), Target("difference", 1e-3))
 
     def our_all(self) -> None:
-        make_boundary_label.run(self.afresh())
+        make_boundary_label.make(self.afresh(), list(self.keys))
 
     def published_all(self) -> None:
         for folder in ("cam_vis", "boundary_label"):
@@ -131,7 +131,7 @@ class MakeSemSeg(StepRow):
     targets: tuple[Target, ...] = (Target("ratio", 150), Target("difference", 1e-3))
 
     def our_all(self) -> None:
-        make_sem_seg.run(self.afresh())
+        make_sem_seg.make(self.afresh(), list(self.keys))
 
     def published_names(self) -> list[str]:
         return list(self.keys)[: self.scale.slow_images]

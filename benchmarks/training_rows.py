@@ -16,7 +16,7 @@ from benchmarks.rows import Call, Row, Target
 from misc.formats.checkpoint import load_weights
 from misc.method.boundary_loss import boundary_loss
 from misc.run.device import pick_device, placed
-from misc.train.loop import train
+from misc.train.loop import Recipe, train
 from misc.train.optim import PolySGD
 from misc.train.progress import Progress
 from net.resnet50_cam import ResNet50CAM
@@ -99,9 +99,10 @@ class Training(Row):
         def terms(network: nn.Module, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"loss": self.our_loss(network, *batch)}
 
+        recipe = Recipe(self.scale.steps, batch_size=2, seed=5, workers=0, device=CPU, amp=self.amp)
         return Call(
-            partial(train, network, optimizer, dataset, terms, steps=self.scale.steps, batch_size=2, seed=5, workers=0,
-                    device=CPU, amp=self.amp, desc=self.title, progress=Unsaved(self.folder / "ours.pth", minutes=0)),
+            partial(train, network, optimizer, dataset, terms, recipe, desc=self.title,
+                    progress=Unsaved(self.folder / "ours.pth", minutes=0)),
             self.scale.steps,
         )  # fmt: skip
 

@@ -19,9 +19,19 @@ from misc.errors import InputError, reason
 ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
 
 
-def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field with its help text and the closed range its value (or values) must lie in."""
-    return field(default=default, metadata={"help": text, "low": low, "high": high})
+# What a setting is of, if not of a step: it names files that are read, says where files are written, or how a run goes
+# about its work. None of these changes what a finished file holds; the content of what is read enters by its digest.
+DATA, FILES, RUN = "data", "files", "run"
+
+
+def setting(default: Any, text: str, *, of: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field.
+
+    text        its help
+    of          the steps whose results depend on it, separated by blanks, or one of DATA, FILES, RUN
+    low, high   the closed range its value (or values) must lie in
+    """
+    return field(default=default, metadata={"help": text, "of": tuple(of.split()), "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -29,141 +39,208 @@ class Config:
     """The settings of one run. The published flags keep their names and their published values."""
 
     # data
-    voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.")
-    saliency_dir: str | None = setting(None, "Saliency maps, ID.png (default: Sal/ in voc12_root).")
-    class_names: str = setting("voc12/class_names.txt", "Class names, one a line, in the order of their numbers.")
+    voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.", of=DATA)
+    saliency_dir: str | None = setting(None, "Saliency maps, ID.png (default: Sal/ in voc12_root).", of=DATA)
+    class_names: str = setting(
+        "voc12/class_names.txt", "Class names, one a line, in the order of their numbers.", of=DATA
+    )
     cls_labels: str | None = setting(
         None,
         "Image labels: a line 'ID c c …' an image, classes from 0, or .csv with the header image_id,classes and names "
         "separated by ';'; an ID it lacks is looked up in Annotations/ (default: voc12/cls_labels.txt with VOC's class "
         "names, else Annotations/ alone).",
+        of=DATA,
     )
-    train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.")
-    train_list: str = setting("voc12/train.txt", "Images that get pseudo masks unless infer_list says otherwise.")
-    val_list: str = setting("voc12/val.txt", "Images the classifier is validated on.")
-    infer_list: str | None = setting(None, "Images that get pseudo masks (default: train_list).")
+    train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.", of=DATA)
+    train_list: str = setting(
+        "voc12/train.txt", "Images that get pseudo masks unless infer_list says otherwise.", of=DATA
+    )
+    val_list: str = setting("voc12/val.txt", "Images the classifier is validated on.", of=DATA)
+    infer_list: str | None = setting(None, "Images that get pseudo masks (default: train_list).", of=DATA)
     chainer_eval_set: Literal["train", "val", "trainval"] = setting(
-        "train", "Which ImageSets/Segmentation list both evaluations use."
+        "train", "Which ImageSets/Segmentation list both evaluations use.", of=DATA
     )
     sweep_list: str | None = setting(
-        None, "Images with ground truth on which the best threshold is chosen (default: the evaluated ones themselves)."
+        None,
+        "Images with ground truth on which the best threshold is chosen (default: the evaluated ones themselves).",
+        of=DATA,
     )
 
     # steps
-    make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.")
-    make_saliency_pass: bool = setting(False, "Make saliency maps of train_aug_list, with saliency_model or without.")
-    train_backbone_pass: bool = setting(False, "Fit a ResNet-50 on the training images and save it as backbone_out.")
-    train_cam_pass: bool = setting(True, "Train the classifier.")
-    make_cam_pass: bool = setting(True, "Make class activation maps.")
-    eval_cam_pass: bool = setting(True, "Evaluate the maps.")
-    make_boundary_label_pass: bool = setting(True, "Synthesise boundary labels from maps and saliency.")
-    train_sbe_boundary_pass: bool = setting(True, "Train the boundary network (also: train_bes_pass).")
-    make_sem_seg_pass: bool = setting(True, "Propagate the maps within the boundaries into pseudo masks.")
-    eval_sem_seg_pass: bool = setting(True, "Evaluate the pseudo masks.")
-    report_pass: bool = setting(False, "Write a page about all of it: curves, scores, a gallery.")
+    make_demo_set_pass: bool = setting(False, "Generate the demo set into voc12_root first.", of=RUN)
+    make_saliency_pass: bool = setting(
+        False, "Make saliency maps of train_aug_list, with saliency_model or without.", of=RUN
+    )
+    train_backbone_pass: bool = setting(
+        False, "Fit a ResNet-50 on the training images and save it as backbone_out.", of=RUN
+    )
+    train_cam_pass: bool = setting(True, "Train the classifier.", of=RUN)
+    make_cam_pass: bool = setting(True, "Make class activation maps.", of=RUN)
+    eval_cam_pass: bool = setting(True, "Evaluate the maps.", of=RUN)
+    make_boundary_label_pass: bool = setting(True, "Synthesise boundary labels from maps and saliency.", of=RUN)
+    train_sbe_boundary_pass: bool = setting(True, "Train the boundary network (also: train_bes_pass).", of=RUN)
+    make_sem_seg_pass: bool = setting(True, "Propagate the maps within the boundaries into pseudo masks.", of=RUN)
+    eval_sem_seg_pass: bool = setting(True, "Evaluate the pseudo masks.", of=RUN)
+    report_pass: bool = setting(False, "Write a page about all of it: curves, scores, a gallery.", of=RUN)
 
     # how it runs
-    method: Literal["sbe", "bes"] = setting("sbe", "sbe uses saliency; bes is the baseline, which never reads it.")
-    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …")
-    num_workers: int | None = setting(None, "Processes, or loading threads (default: one a core); 0: none.", low=0)
-    amp: bool = setting(False, "Compute convolutions in bfloat16: faster, results differ a little.")
-    seed: int = setting(5, "Seed of everything random.", low=0, high=2**32 - 1)
-    log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.")
-    overwrite: bool = setting(False, "Make anew what the enabled steps make, instead of keeping what is finished.")
-    checkpoint_minutes: float = setting(
-        10, "An unfinished training is saved after each epoch and, within one, this often.", low=0
+    method: Literal["sbe", "bes"] = setting(
+        "sbe",
+        "sbe uses saliency; bes is the baseline, which never reads it.",
+        of="make_boundary_label train_sbe_boundary",
     )
-    tensorboard: bool = setting(False, "The curves of the trainings also as TensorBoard events, beside the checkpoint.")
-    eval_backend: Literal["own", "chainercv"] = setting("own", "Who counts in the evaluations; both say the same.")
+    device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …", of=RUN)
+    num_workers: int | None = setting(
+        None, "Processes, or loading threads (default: one a core); 0: none.", of=RUN, low=0
+    )
+    amp: bool = setting(
+        False,
+        "Compute convolutions in bfloat16: faster, results differ a little.",
+        of="train_cam make_cam train_sbe_boundary make_sem_seg",
+    )
+    seed: int = setting(
+        5,
+        "Seed of everything random.",
+        of="make_demo_set train_backbone train_cam train_sbe_boundary",
+        low=0,
+        high=2**32 - 1,
+    )
+    log_name: str = setting("sample_train_eval", "The log goes to LOG_NAME.log.", of=FILES)
+    overwrite: bool = setting(
+        False, "Make anew what the enabled steps make, instead of keeping what is finished.", of=RUN
+    )
+    checkpoint_minutes: float = setting(
+        10, "An unfinished training is saved after each epoch and, within one, this often.", of=RUN, low=0
+    )
+    tensorboard: bool = setting(
+        False, "The curves of the trainings also as TensorBoard events, beside the checkpoint.", of=RUN
+    )
+    eval_backend: Literal["own", "chainercv"] = setting(
+        "own", "Who counts in the evaluations; both say the same.", of=RUN
+    )
 
     # networks
     backbone_weights: str = setting(
-        "imagenet", "imagenet (torchvision's IMAGENET1K_V1), a ResNet-50 state dict (.pth, .safetensors), or none."
+        "imagenet",
+        "imagenet (torchvision's IMAGENET1K_V1), a ResNet-50 state dict (.pth, .safetensors), or none.",
+        of=DATA,
     )
     # published: the weight decay lands in SGD's momentum argument
-    sgd_momentum: float = setting(1e-4, "Momentum of both optimisers.", low=0, high=1)
-    cam_weights_name: str = setting("sess/res50_cam.pth", "The classifier's checkpoint.")
-    bes_weights_name: str = setting("sess/res50_bes.pth", "The boundary network's checkpoint.")
+    sgd_momentum: float = setting(
+        1e-4, "Momentum of both optimisers.", of="train_cam train_sbe_boundary", low=0, high=1
+    )
+    cam_weights_name: str = setting("sess/res50_cam.pth", "The classifier's checkpoint.", of=FILES)
+    bes_weights_name: str = setting("sess/res50_bes.pth", "The boundary network's checkpoint.", of=FILES)
 
     # make_saliency
     saliency_model: str | None = setting(
         None,
         "A detector as TorchScript (a program: trust its source) or ONNX; without one: a classical method, weak.",
+        of=DATA,
     )
-    saliency_input_size: int = setting(320, "Side of the square the detector sees, pixels.", low=8)
+    saliency_input_size: int = setting(320, "Side of the square the detector sees, pixels.", of="make_saliency", low=8)
     saliency_mean: tuple[float, float, float] = setting(
-        (0.485, 0.456, 0.406), "Mean of RGB in [0, 1] that the detector expects to be subtracted."
+        (0.485, 0.456, 0.406), "Mean of RGB in [0, 1] that the detector expects to be subtracted.", of="make_saliency"
     )
     saliency_std: tuple[float, float, float] = setting(
-        (0.229, 0.224, 0.225), "Deviation that it expects to be divided by.", low=1e-6
+        (0.229, 0.224, 0.225), "Deviation that it expects to be divided by.", of="make_saliency", low=1e-6
     )
     saliency_output: Literal["probability", "logit"] = setting(
-        "probability", "What it returns; logits go through a sigmoid. Then each map is stretched to [0, 1]."
+        "probability",
+        "What it returns; logits go through a sigmoid. Then each map is stretched to [0, 1].",
+        of="make_saliency",
     )
 
     # train_backbone
-    backbone_out: str = setting("sess/backbone.pth", "Where train_backbone saves; point backbone_weights there.")
-    backbone_steps: int = setting(60, "Steps of train_backbone.", low=1)
-    backbone_batch_size: int = setting(16, "Its batch size.", low=2)
-    backbone_crop_size: int = setting(128, "Its crop, pixels.", low=32)
-    backbone_learning_rate: float = setting(1e-3, "Its highest learning rate (AdamW, one cycle).", low=0)
+    backbone_out: str = setting(
+        "sess/backbone.pth", "Where train_backbone saves; point backbone_weights there.", of=FILES
+    )
+    backbone_steps: int = setting(60, "Steps of train_backbone.", of="train_backbone", low=1)
+    backbone_batch_size: int = setting(16, "Its batch size.", of="train_backbone", low=2)
+    backbone_crop_size: int = setting(128, "Its crop, pixels.", of="train_backbone", low=32)
+    backbone_learning_rate: float = setting(
+        1e-3, "Its highest learning rate (AdamW, one cycle).", of="train_backbone", low=0
+    )
 
     # make_demo_set
-    demo_train_images: int = setting(160, "Training images of the demo set.", low=1)
-    demo_val_images: int = setting(32, "Validation images of the demo set.", low=1)
-    demo_side: int = setting(128, "About how large its images are, pixels.", low=64)
+    demo_train_images: int = setting(160, "Training images of the demo set.", of="make_demo_set", low=1)
+    demo_val_images: int = setting(32, "Validation images of the demo set.", of="make_demo_set", low=1)
+    demo_side: int = setting(128, "About how large its images are, pixels.", of="make_demo_set", low=64)
 
     # train_cam
-    cam_crop_size: int = setting(512, "Crop the classifier is trained on, pixels.", low=32)
+    cam_crop_size: int = setting(512, "Crop the classifier is trained on, pixels.", of="train_cam", low=32)
     cam_resize_long: tuple[int, int] = setting(
-        (320, 512), "The long side is resized at random into this range before the crop, pixels.", low=1
+        (320, 512), "The long side is resized at random into this range before the crop, pixels.", of="train_cam", low=1
     )
-    cam_batch_size: int = setting(16, "Batch size.", low=1)
-    cam_num_epoches: int = setting(5, "Epochs.", low=1)
-    cam_learning_rate: float = setting(0.1, "Learning rate of the backbone; the classifier's is ten times it.", low=0)
-    cam_weight_decay: float = setting(1e-4, "Weight decay.", low=0)
+    cam_batch_size: int = setting(16, "Batch size.", of="train_cam", low=1)
+    cam_num_epoches: int = setting(5, "Epochs.", of="train_cam", low=1)
+    cam_learning_rate: float = setting(
+        0.1, "Learning rate of the backbone; the classifier's is ten times it.", of="train_cam", low=0
+    )
+    cam_weight_decay: float = setting(1e-4, "Weight decay.", of="train_cam", low=0)
 
     # make_cam, eval_cam
-    cam_scales: tuple[float, ...] = setting((1.0, 0.5, 1.5, 2.0), "Scales whose maps are added up.", low=0.01, high=16)
-    cam_out_dir: str = setting("result/cam", "The maps, ID.npy, of make_cam or of another method.")
+    cam_scales: tuple[float, ...] = setting(
+        (1.0, 0.5, 1.5, 2.0), "Scales whose maps are added up.", of="make_cam", low=0.01, high=16
+    )
+    cam_out_dir: str = setting("result/cam", "The maps, ID.npy, of make_cam or of another method.", of=FILES)
     cam_format: Literal["auto", "sbe", "classes", "crf", "clip-es"] = setting(
         "auto",
         "What the maps are: sbe (keys, cam, high_res: IRN, BES, SBE), classes (a map a class, from 0: SEAM, EPS, L2G, "
         "MCTformer), crf (0 background, classes from 1), clip-es (keys, attn_highres); auto: as each file tells.",
+        of="eval_cam make_boundary_label make_sem_seg",
     )
-    drop_extra_cams: bool = setting(False, "Leave out maps of classes the image does not show; else an error.")
-    cam_eval_thres: float = setting(0.21, "Background score in eval_cam.", low=0, high=1)
+    drop_extra_cams: bool = setting(False, "Leave out maps of classes the image does not show; else an error.", of=DATA)
+    cam_eval_thres: float = setting(0.21, "Background score in eval_cam.", of="eval_cam", low=0, high=1)
 
     # make_boundary_label
-    cam_vis_dir: str = setting("result/cam_vis", "Confidence maps, ID.png.")
-    boundary_label_dir: str = setting("result/boundary_label", "Boundary labels, ID.png.")
-    conf_fg_thres: float = setting(0.30, "Background score for confident foreground.", low=0, high=1)
-    conf_bg_thres: float = setting(0.07, "Background score for confident background.", low=0, high=1)
-    window_size: int = setting(13, "Side of the neighbourhood whose shares decide, odd, pixels.", low=1)
-    theta_scale: float = setting(0.30, "Share a region needs beside a boundary.", low=0, high=1)
-    theta_diff: float = setting(0.10, "Difference of shares below which a pixel lies between them.", low=0, high=1)
-    salbound_thres: float = setting(0.5, "Saliency gradient above which a pixel is a salient boundary.", low=0)
+    cam_vis_dir: str = setting("result/cam_vis", "Confidence maps, ID.png.", of=FILES)
+    boundary_label_dir: str = setting("result/boundary_label", "Boundary labels, ID.png.", of=FILES)
+    conf_fg_thres: float = setting(
+        0.30, "Background score for confident foreground.", of="make_boundary_label", low=0, high=1
+    )
+    conf_bg_thres: float = setting(
+        0.07, "Background score for confident background.", of="make_boundary_label", low=0, high=1
+    )
+    window_size: int = setting(
+        13, "Side of the neighbourhood whose shares decide, odd, pixels.", of="make_boundary_label", low=1
+    )
+    theta_scale: float = setting(
+        0.30, "Share a region needs beside a boundary.", of="make_boundary_label", low=0, high=1
+    )
+    theta_diff: float = setting(
+        0.10, "Difference of shares below which a pixel lies between them.", of="make_boundary_label", low=0, high=1
+    )
+    salbound_thres: float = setting(
+        0.5, "Saliency gradient above which a pixel is a salient boundary.", of="make_boundary_label", low=0
+    )
 
     # train_sbe_boundary
-    bes_crop_size: int = setting(512, "Crop the boundary network is trained on, pixels.", low=32)
-    bes_batch_size: int = setting(16, "Batch size.", low=1)
-    bes_num_epoches: int = setting(3, "Epochs.", low=1)
-    bes_learning_rate: float = setting(0.1, "Learning rate.", low=0)
-    bes_weight_decay: float = setting(1e-4, "Weight decay.", low=0)
+    bes_crop_size: int = setting(
+        512, "Crop the boundary network is trained on, pixels.", of="train_sbe_boundary", low=32
+    )
+    bes_batch_size: int = setting(16, "Batch size.", of="train_sbe_boundary", low=1)
+    bes_num_epoches: int = setting(3, "Epochs.", of="train_sbe_boundary", low=1)
+    bes_learning_rate: float = setting(0.1, "Learning rate.", of="train_sbe_boundary", low=0)
+    bes_weight_decay: float = setting(1e-4, "Weight decay.", of="train_sbe_boundary", low=0)
 
     # make_sem_seg
-    beta: float = setting(5, "Exponent of the affinity: larger means sharper walls.", low=0.01)
-    exp_times: int = setting(8, "The walk takes 2**exp_times steps.", low=0, high=20)
-    sem_seg_bg_thres: float = setting(0.21, "Background score in the masks.", low=0, high=1)
-    sem_seg_out_dir: str = setting("result/sem_seg", "Pseudo masks: ID.png, ID_crf.png, ID_edge.png.")
+    beta: float = setting(5, "Exponent of the affinity: larger means sharper walls.", of="make_sem_seg", low=0.01)
+    exp_times: int = setting(8, "The walk takes 2**exp_times steps.", of="make_sem_seg", low=0, high=20)
+    sem_seg_bg_thres: float = setting(
+        0.21, "Background score in the masks.", of="make_sem_seg eval_sem_seg", low=0, high=1
+    )
+    sem_seg_out_dir: str = setting("result/sem_seg", "Pseudo masks: ID.png, ID_crf.png, ID_edge.png.", of=FILES)
     save_scores: bool = setting(
-        False, "Keep the masks' scores as ID_scores.npz: eval_sem_seg sweeps thresholds on them."
+        False, "Keep the masks' scores as ID_scores.npz: eval_sem_seg sweeps thresholds on them.", of=FILES
     )
 
     # report
-    report_dir: str = setting("result/report", "The page, index.html, and its figures.")
-    report_images: int = setting(60, "Most images in its gallery: the best, the worst, some between.", low=1, high=1000)
-    report_class: str | None = setting(None, "Only images that show this class in its gallery.")
+    report_dir: str = setting("result/report", "The page, index.html, and its figures.", of=FILES)
+    report_images: int = setting(
+        60, "Most images in its gallery: the best, the worst, some between.", of="report", low=1, high=1000
+    )
+    report_class: str | None = setting(None, "Only images that show this class in its gallery.", of="report")
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -182,6 +259,10 @@ class Config:
             raise InputError("cam_scales: at least one scale is needed")
         if self.cam_resize_long[0] > self.cam_resize_long[1]:
             raise InputError(f"cam_resize_long: {list(self.cam_resize_long)} ends before it begins")
+
+    def of(self, step: str) -> dict[str, Any]:
+        """The settings that the results of a step depend on, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if step in f.metadata["of"]}
 
     @property
     def infer_list_or_default(self) -> str:

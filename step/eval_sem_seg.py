@@ -1,8 +1,11 @@
-"""Score the pseudo masks, raw and after the CRF, against the ground truth (SPEC 7), the raw ones at many thresholds."""
+"""Score the pseudo masks, raw and after the CRF, against the ground truth, the raw ones at many thresholds.
+
+See docs/method.md, section 7.
+"""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +17,17 @@ from misc.evaluation.sweep import ImageCounts, count_image
 from misc.evaluation.sweep_lists import Sweeps
 from misc.evaluation.tables import Result, report_paths, write_report
 from misc.formats.images import read_label_map
-from misc.formats.quick_look import image_fault
 from misc.formats.score_file import read_scores, scores_fault
 from misc.method.masks import classes_of
-from misc.run.distributed import is_first, on_first, share, summed_counts
+from misc.run.distributed import all_sum_counts, is_first, on_first
 from misc.run.parallel import parallel_map
+from misc.run.plan import Input, Plan, Tables
 from misc.run.preflight import Preflight
-from step.shared.inputs import DataSet, check_evaluation, mask_scores_json, scores_path
-from voc12.image_set import merged
+from step.shared import paths
+from step.shared.data import DataSet
+from step.shared.inputs import GroundTruth, Masks
 
-KINDS = {"mask": "", "mask + CRF": "_crf"}  # name in the tables, ending of the file
+KINDS = {"mask": paths.mask, "mask + CRF": paths.crf_mask}  # name in the tables, place of the file
 ROUNDING = 0.005  # share of the pixels that scores in float16 may give other labels, far above what was seen
 
 log = logging.getLogger(__name__)
@@ -51,70 +55,75 @@ class Counted(NamedTuple):
     pixels: np.ndarray
 
 
-def check(args: Config, preflight: Preflight) -> None:
-    ids, sweep_ids = check_evaluation(args, preflight)
-    remedy = "run make_sem_seg on them first (--infer_list)"
-    for ending in KINDS.values():
-        masks = [mask_path(args, image_id, ending) for image_id in ids]
-        preflight.reads("pseudo masks", masks, probe=image_fault, remedy=remedy)
-    scores = [scores_path(args, image_id) for image_id in merged(ids, sweep_ids)]
-    if sweep_ids or all(preflight.promised(path) or path.is_file() for path in scores):
-        remedy = "a sweep needs them, and make_sem_seg writes them for infer_list with --save_scores"
-        preflight.reads("scores", scores, probe=scores_fault, remedy=remedy)
-    preflight.judges(Path(args.sem_seg_out_dir), ids)
-    preflight.writes(report_paths(mask_scores_json(args)))
+@dataclass(frozen=True)
+class SavedScores(Input):
+    """The scores of masks, which a sweep of thresholds needs."""
+
+    args: Config
+    truth: GroundTruth
+
+    def look(self, preflight: Preflight) -> None:
+        files = [paths.scores(self.args, image_id) for image_id in self.truth.ids]
+        if self.truth.swept or all(preflight.is_to_come(path) or path.is_file() for path in files):
+            remedy = "a sweep needs them, and make_sem_seg writes them for infer_list with --save_scores"
+            preflight.reads("scores", files, probe=scores_fault, remedy=remedy)
 
 
-def mask_path(args: Config, image_id: str, ending: str) -> Path:
-    return Path(args.sem_seg_out_dir) / f"{image_id}{ending}.png"
+def plan(args: Config) -> Plan:
+    truth = GroundTruth(args, DataSet(args))
+    return Plan(
+        ids=truth.ids,
+        reads=[truth, Masks(args, truth.evaluated), SavedScores(args, truth)],
+        makes=Tables(report_paths(paths.mask_scores_json(args))),
+    )
 
 
-def run(args: Config) -> dict[str, float]:
+def make(args: Config, ids: list[str]) -> dict[str, float]:
     """Count over the evaluation list and sweep_list, print the tables, save them as JSON and CSV beside the masks."""
     data = DataSet(args)
-    n_labels = len(data.class_names) + 1
-    ids, sweep_ids = data.ids(data.evaluated_list), data.sweep_ids()
-    visited = merged(ids, sweep_ids)
-    without = on_first(lambda: [i for i in visited if not scores_path(args, i).is_file()])
-    evaluated, sweeps = frozenset(ids), Sweeps(ids, sweep_ids, n_labels)
-    tasks = [Task(image_id, image_id in evaluated, not without) for image_id in share(visited)]
-    confusions, pixels = np.zeros((len(KINDS), n_labels, n_labels), np.int64), np.zeros(2, np.int64)
+    truth = GroundTruth(args, data)
+    lacking = on_first(lambda: [i for i in truth.ids if not paths.scores(args, i).is_file()])
+    evaluated, sweeps = frozenset(truth.evaluated), Sweeps(truth.evaluated, truth.swept, data.n_labels)
+    tasks = [Task(image_id, image_id in evaluated, not lacking) for image_id in ids]
+    confusions, pixels = np.zeros((len(KINDS), data.n_labels, data.n_labels), np.int64), np.zeros(2, np.int64)
     count = partial(count_one, args=args, data=data)
     for counted in parallel_map(count, tasks, workers=args.workers, desc="eval_sem_seg"):
         confusions += counted.confusions
         pixels += counted.pixels
         if counted.counts is not None:
             sweeps.add(counted.image_id, counted.counts)
-    scores = {kind: Scores(confusion) for kind, confusion in zip(KINDS, summed_counts(confusions), strict=True)}
+    scores = {kind: Scores(confusion) for kind, confusion in zip(KINDS, all_sum_counts(confusions), strict=True)}
     results = {kind: Result(score, args.sem_seg_bg_thres) for kind, score in scores.items()}
-    if without:
+    if lacking:
         log.info(
-            "no sweep: %d of %d images lack scores, which make_sem_seg --save_scores keeps", len(without), len(visited)
+            "no sweep: %d of %d images lack scores, which make_sem_seg --save_scores keeps",
+            len(lacking),
+            len(truth.ids),
         )
     else:
         results["mask"] = results["mask"]._replace(sweep=sweeps.result())
-        log_difference(*summed_counts(pixels), threshold=args.sem_seg_bg_thres)
+        log_difference(*all_sum_counts(pixels), threshold=args.sem_seg_bg_thres)
     if is_first():
-        write_report(results, data.class_names, mask_scores_json(args))
+        write_report(results, data.class_names, paths.mask_scores_json(args))
     return {kind: score.miou for kind, score in scores.items()}
 
 
 def count_one(task: Task, *, args: Config, data: DataSet) -> Counted:
     """Count the pixels of one image."""
-    n_labels = len(data.class_names) + 1
+    n_labels = data.n_labels
     truth_path = data.root.truth(task.image_id)
     truth = read_label_map(truth_path)
     confusions, counts, pixels = np.zeros((len(KINDS), n_labels, n_labels), np.int64), None, np.zeros(2, np.int64)
     masks = []
-    for number, ending in enumerate(KINDS.values() if task.masks else ()):
-        path = mask_path(args, task.image_id, ending)
+    for number, place in enumerate(KINDS.values() if task.masks else ()):
+        path = place(args, task.image_id)
         masks.append(read_label_map(path))
         try:
             confusions[number] = counter(args.eval_backend)(truth, masks[number], n_labels)
         except ValueError as error:
             raise InputError(f"{path} against {truth_path}: {error}") from error
     if task.scores:
-        keys, scores = read_scores(scores_path(args, task.image_id), size=truth.shape, n_classes=n_labels - 1)
+        keys, scores = read_scores(paths.scores(args, task.image_id), size=truth.shape, n_classes=n_labels - 1)
         try:
             counts = count_image(truth, scores, keys, n_labels)
         except ValueError as error:

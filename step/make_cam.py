@@ -1,7 +1,6 @@
-"""Multi-scale class activation maps (SPEC 2)."""
+"""Multi-scale class activation maps (docs/method.md, section 2)."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,63 +12,42 @@ from misc.evaluation.tables import report_paths
 from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import loaded
 from misc.pixels import normalised_pair, stride4
-from misc.run.device import autocast, loaders, pick_device, placed
-from misc.run.ledger import Product
+from misc.run.device import autocast, loading_threads, pick_device, placed
 from misc.run.parallel import parallel_map
-from misc.run.preflight import Preflight
+from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
 from net.resnet50_cam import ResNet50CAM
-from step.shared.inputs import (
-    DataSet,
-    cam_path,
-    cam_scores_json,
-    check_images,
-    check_labels,
-    check_network,
-    chosen,
-    unfinished,
-)
+from step.shared import paths
+from step.shared.data import DataSet
+from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
 
-MAX_FLOOR = 1e-5  # published: added to the maximum a map is divided by
+EPSILON = 1e-5  # published: added to the maximum that a map is divided by
 
 
-def check(args: Config, preflight: Preflight) -> None:
+def plan(args: Config) -> Plan:
     data = DataSet(args)
-    ids = merged(*(data.ids(path, preflight) for path in (args.train_aug_list, args.infer_list_or_default)))
-    check_images(data, ids, preflight)
-    check_labels(data, ids, preflight)
-    remedy = "run train_cam first, or point --cam_weights_name at a checkpoint"
-    checkpoint = Path(args.cam_weights_name)
-    check_network(
-        "the classifier's checkpoint", checkpoint, lambda: ResNet50CAM(len(data.class_names)), preflight, remedy
+    lists = ImageList(args.train_aug_list), ImageList(args.infer_list_or_default)
+    ids = merged(*(each.ids for each in lists))
+    network = Network(
+        "cam_weights_name", args.cam_weights_name, lambda: ResNet50CAM(len(data.class_names)), "train_cam"
     )
-    preflight.makes(
-        Product(
-            "make_cam",
-            places=[Path(args.cam_out_dir)],
-            settings=chosen(args, "cam_scales", "amp"),
-            ids=ids,
-            image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
-            inputs={"cam_weights_name": checkpoint},
-            outputs=lambda i: [cam_path(args, i)],
-            leftovers=report_paths(cam_scores_json(args)),
-        )
+    return Plan(
+        ids=ids,
+        reads=[*lists, Images(data, ids), Labels(data, ids), network],
+        makes=PerImage(lambda i: [paths.cam(args, i)], leftovers=report_paths(paths.cam_scores_json(args))),
     )
 
 
-def run(args: Config) -> None:
-    """Save the maps of every image that later steps use: those of train_aug_list and of infer_list."""
+def make(args: Config, ids: list[str]) -> None:
+    """Save the maps of images: later steps use those of train_aug_list and of infer_list."""
     data = DataSet(args)
-    ids = merged(data.ids(args.train_aug_list), data.ids(args.infer_list_or_default))
-    ids = unfinished(ids, lambda i: [cam_path(args, i)])
-    if not ids:
-        return
     device = pick_device(args.device)
     model = loaded(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
     placed(model.for_inference(), device)
-    images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=loaders(args.workers, device))
+    workers = loading_threads(args.workers, device)
+    images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=workers)
 
     def cams() -> Iterator[tuple[str, CAM]]:
         for image_id, size, scaled in images:
@@ -81,7 +59,7 @@ def run(args: Config) -> None:
             yield image_id, cam
 
     def save(item: tuple[str, CAM]) -> None:
-        write_cam(cam_path(args, item[0]), item[1])
+        write_cam(paths.cam(args, item[0]), item[1])
 
     for _ in parallel_map(save, cams(), workers=1, threads=True, desc="make_cam", total=len(ids)):
         pass
@@ -115,8 +93,8 @@ def multi_scale_cam(
         cam_s4 = cam_s4 + F.interpolate(cam, grid, mode="bilinear", align_corners=False)[0]
         cam_full = cam_full + F.interpolate(cam, padded, mode="bilinear", align_corners=False)[0]
     cam_full = cam_full[:, :height, :width]
-    return _over_maximum(cam_s4), _over_maximum(cam_full)
+    return divide_by_maximum(cam_s4), divide_by_maximum(cam_full)
 
 
-def _over_maximum(cam: torch.Tensor) -> np.ndarray:
-    return (cam / (cam.amax(dim=(1, 2), keepdim=True) + MAX_FLOOR)).cpu().numpy()
+def divide_by_maximum(cam: torch.Tensor) -> np.ndarray:
+    return (cam / (cam.amax(dim=(1, 2), keepdim=True) + EPSILON)).cpu().numpy()

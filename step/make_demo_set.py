@@ -16,7 +16,7 @@ def is_generated(path: Path) -> bool:
     return path.name.startswith(ID_PREFIX)
 
 
-def run(args: Config) -> None:
+def make(args: Config) -> None:
     """Write the set that `seed` stands for into voc12_root."""
     if not args.voc12_root:
         raise InputError("voc12_root is not set: pass --voc12_root PATH, where the demo set is to be written")

@@ -10,56 +10,57 @@ import numpy as np
 from misc.config import Config
 from misc.formats.images import read_image, software_of, write_grey
 from misc.method.robust_background import robust_background_saliency
-from misc.run.device import loaders, pick_device
-from misc.run.distributed import gathered
-from misc.run.ledger import Product
+from misc.run.device import loading_threads, pick_device
+from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
+from misc.run.plan import Input, PerImage, Plan
 from misc.run.preflight import Preflight
 from misc.train.loading import load_each
 from net.saliency_model import SaliencyModel
-from step.shared.inputs import DataSet, check_images, chosen, unfinished
+from step.shared.data import DataSet
+from step.shared.inputs import ImageList, Images
 from voc12.datasets import ScaledImages
 
-DETECTOR_SETTINGS = ("saliency_input_size", "saliency_mean", "saliency_std", "saliency_output")
-CLASSICAL = {"by": "boundary connectivity"}
 SOFTWARE = "make_saliency"  # noted in the files this step writes; no other file is ever overwritten
 
 log = logging.getLogger(__name__)
 
 
-def check(args: Config, preflight: Preflight) -> None:
-    data = DataSet(args)
-    ids = data.ids(args.train_aug_list, preflight)
-    check_images(data, ids, preflight)
-    if args.saliency_model:
-        preflight.mentions(args.saliency_model)
-        preflight.attempt(lambda: detector(args)(np.zeros((64, 64, 3), np.uint8)))
-    paths = [data.root.saliency(image_id) for image_id in ids]
-    foreign = [path for path in paths if path.is_file() and software_of(path) != SOFTWARE]
-    if foreign:  # not even --overwrite is to cost anybody maps that cannot be made again here
-        preflight.problem(
-            f"{len(foreign)} of {len(paths)} saliency maps, such as {foreign[0]}, were not made by make_saliency, "
-            "which overwrites no others: switch it off to use them, or point --saliency_dir at another folder"
-        )
-    preflight.makes(
-        Product(
-            "make_saliency",
-            places=[data.root.saliency_folder],
-            settings={"by": "detector", **chosen(args, *DETECTOR_SETTINGS)} if args.saliency_model else CLASSICAL,
-            ids=ids,
-            image_inputs=lambda i: [data.root.image(i)],
-            inputs={"saliency_model": Path(args.saliency_model) if args.saliency_model else "none"},
-            outputs=lambda i: [data.root.saliency(i)],
-        )
+class Detector(Input):
+    """The detector's file, if there is one; and the maps of others, which no run is to write over."""
+
+    def __init__(self, args: Config, data: DataSet, ids: list[str]) -> None:
+        self._args, self._files = args, [data.root.saliency(image_id) for image_id in ids]
+
+    def look(self, preflight: Preflight) -> None:
+        if self._args.saliency_model:
+            preflight.mentions(self._args.saliency_model)
+            preflight.attempt(lambda: detector(self._args)(np.zeros((64, 64, 3), np.uint8)))
+        foreign = [path for path in self._files if path.is_file() and software_of(path) != SOFTWARE]
+        if foreign:  # not even --overwrite is to cost anybody maps that cannot be made again here
+            preflight.problem(
+                f"{len(foreign)} of {len(self._files)} saliency maps, such as {foreign[0]}, were not made by "
+                "make_saliency, which overwrites no others: switch it off to use them, or point --saliency_dir at "
+                "another folder"
+            )
+
+    def whole(self) -> dict[str, Path | str]:
+        return {"saliency_model": Path(self._args.saliency_model) if self._args.saliency_model else "none"}
+
+
+def plan(args: Config) -> Plan:
+    data, images = DataSet(args), ImageList(args.train_aug_list)
+    return Plan(
+        ids=images.ids,
+        reads=[images, Images(data, images.ids), Detector(args, data, images.ids)],
+        makes=PerImage(lambda i: [data.root.saliency(i)]),
     )
 
 
-def run(args: Config) -> None:
-    """Save a map for every image of train_aug_list, which are those that later steps read."""
+def make(args: Config, ids: list[str]) -> None:
+    """Save a saliency map for each image; later steps read those of train_aug_list."""
     data = DataSet(args)
-    ids = unfinished(data.ids(args.train_aug_list), lambda i: [data.root.saliency(i)])
-    made = (detected if args.saliency_model else classical)(args, data, ids) if ids else []
-    blank = sum(gathered(sum(made)))
+    blank = sum(all_gather(sum((detected if args.saliency_model else classical)(args, data, ids))))
     if blank:
         log.info("%d saliency maps are blank", blank)
 
@@ -91,7 +92,7 @@ def detector(args: Config) -> SaliencyModel:
 def detected(args: Config, data: DataSet, ids: list[str]) -> Iterator[bool]:
     """Write the detector's map of each image; yields whether it is blank."""
     model = detector(args)
-    workers = loaders(args.workers, pick_device(args.device))
+    workers = loading_threads(args.workers, pick_device(args.device))
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=workers)
     maps = ((image_id, model(image.numpy())) for image_id, _, (image,) in images)
 

@@ -1,4 +1,4 @@
-"""Propagate the CAMs within the predicted boundaries into pseudo masks (SPEC 6)."""
+"""Propagate the CAMs within the predicted boundaries into pseudo masks (docs/method.md, section 6)."""
 
 import logging
 from collections import Counter
@@ -21,26 +21,15 @@ from misc.method.masks import class_numbers, strongest
 from misc.method.random_walk import random_walk
 from misc.pixels import normalised_pair
 from misc.run.device import autocast, pick_device, placed, threads_beside, workers_beside_network
-from misc.run.distributed import gathered
-from misc.run.ledger import Product
+from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
-from misc.run.preflight import Preflight
+from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
 from net.resnet50_sbe import ResNet50SBE
-from step.shared.inputs import (
-    DataSet,
-    cam_path,
-    check_cams,
-    check_images,
-    check_network,
-    chosen,
-    image_cam,
-    labelled,
-    log_cams,
-    mask_scores_json,
-    scores_path,
-    unfinished,
-)
+from step.shared import paths
+from step.shared.cams import Cams, log_cams, read_cam_of
+from step.shared.data import DataSet
+from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
 
 MOST_LOADERS = 2  # decoding an image takes a fiftieth of what is done with it
@@ -67,61 +56,41 @@ class Propagated(NamedTuple):
     remarks: Sequence[str] = ()
 
 
-def check(args: Config, preflight: Preflight) -> None:
-    data = DataSet(args)
-    ids = data.ids(args.infer_list_or_default, preflight)
-    check_images(data, ids, preflight)
-    check_cams(args, ids, preflight, image=data.root.image)
-    remedy = "run train_sbe_boundary first, or point --bes_weights_name at a checkpoint"
-    checkpoint = Path(args.bes_weights_name)
-    check_network("the boundary network's checkpoint", checkpoint, ResNet50SBE, preflight, remedy)
-    preflight.makes(
-        Product(
-            "make_sem_seg",
-            places=[Path(args.sem_seg_out_dir)],
-            settings=chosen(args, "cam_format", "beta", "exp_times", "sem_seg_bg_thres", "amp"),
-            ids=ids,
-            image_inputs=lambda i: [data.root.image(i), data.label_text(i)],
-            inputs={"bes_weights_name": checkpoint},
-            folders={"cam_out_dir": (Path(args.cam_out_dir), partial(cam_path, args))},
-            outputs=partial(output_paths, args),
-            leftovers=[*report_paths(mask_scores_json(args)), *stale_scores(args, ids)],
-        )
+def plan(args: Config) -> Plan:
+    data, images = DataSet(args), ImageList(args.infer_list_or_default)
+    ids = images.ids
+    network = Network("bes_weights_name", args.bes_weights_name, ResNet50SBE, "train_sbe_boundary")
+    # scores of earlier masks would stay beside those that this run makes without any
+    stale_scores = [] if args.save_scores else [paths.scores(args, image_id) for image_id in ids]
+    return Plan(
+        ids=ids,
+        reads=[images, Images(data, ids), Labels(data, ids), Cams(args, data, ids, data.root.image), network],
+        makes=PerImage(
+            partial(mask_paths, args), leftovers=[*report_paths(paths.mask_scores_json(args)), *stale_scores]
+        ),
     )
 
 
-def stale_scores(args: Config, ids: list[str]) -> list[Path]:
-    """Scores of earlier masks, which would stay beside those that this run makes without any."""
-    return [] if args.save_scores else [scores_path(args, image_id) for image_id in ids]
+def mask_paths(args: Config, image_id: str) -> list[Path]:
+    """All that is to be written for an image: mask, mask after the CRF, boundary map, scores if they are kept."""
+    kinds = [paths.mask, paths.crf_mask, paths.edge, *([paths.scores] if args.save_scores else [])]
+    return [kind(args, image_id) for kind in kinds]
 
 
-def mask_paths(args: Config, image_id: str) -> tuple[Path, Path, Path]:
-    """The mask, the mask after the CRF, and the boundary map of an image."""
-    folder = Path(args.sem_seg_out_dir)
-    return folder / f"{image_id}.png", folder / f"{image_id}_crf.png", folder / f"{image_id}_edge.png"
-
-
-def output_paths(args: Config, image_id: str) -> tuple[Path, ...]:
-    """All that is to be written for an image."""
-    return *mask_paths(args, image_id), *([scores_path(args, image_id)] if args.save_scores else [])
-
-
-def run(args: Config) -> None:
-    """Save a mask, a mask after CRF and a boundary map, if asked for the scores too, for every image of infer_list."""
+def make(args: Config, ids: list[str]) -> None:
+    """Save a mask, a mask after CRF and a boundary map, if asked for the scores too, for each image."""
     data = DataSet(args)
-    ids = unfinished(data.ids(args.infer_list_or_default), partial(output_paths, args))
     seen, sizes = Counter[str](), Counter[str]()
-    if ids:
-        finish = partial(refine_and_save, args=args, data=data)
-        device = pick_device(args.device)
-        workers = workers_beside_network(args.workers, device)
-        with threads_beside(workers):
-            walked = propagate(args, data, ids, device)
-            for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
-                seen.update(saved.remarks)
-                sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
-    log_cams(args, seen, made=[path for image_id in ids for path in output_paths(args, image_id)])
-    total = sum(gathered(sizes), Counter[str]())
+    finish = partial(refine_and_save, args=args, data=data)
+    device = pick_device(args.device)
+    workers = workers_beside_network(args.workers, device)
+    with threads_beside(workers):
+        walked = propagate(args, data, ids, device)
+        for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
+            seen.update(saved.remarks)
+            sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
+    log_cams(args, seen, made=[path for image_id in ids for path in mask_paths(args, image_id)])
+    total = sum(all_gather(sizes), Counter[str]())
     if total["files"]:
         log.info("%d files of scores, %d bytes an image", total["files"], round(total["bytes"] / total["files"]))
 
@@ -131,8 +100,8 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
     model = loaded(ResNet50SBE, args.bes_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
-    for item, (image_id, size, (image,)) in zip(labelled(args, ids), images, strict=True):
-        cam, remarks = image_cam(args, item, tuple(size), len(data.class_names))
+    for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):
+        cam, remarks = read_cam_of(args, item, tuple(size), len(data.class_names))
         with torch.inference_mode(), autocast(device, args.amp):
             edge = model.edge(normalised_pair(image, device)).float()
         if not edge.isfinite().all():
@@ -173,15 +142,14 @@ class Saved(NamedTuple):
 
 def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> Saved:
     """Run the CRF on one image's winners and write its files."""
-    mask_path, crf_path, edge_path = mask_paths(args, item.image_id)
     numbers = class_numbers(item.keys)
     image = read_image(data.root.image(item.image_id))
     refined = DenseCRF(image, len(numbers), sxy=CRF_REACH).refine(item.winners)
-    write_mask(mask_path, numbers[item.winners])
-    write_mask(crf_path, numbers[refined])
-    write_grey(edge_path, (item.edge * 255).astype(np.uint8))
+    write_mask(paths.mask(args, item.image_id), numbers[item.winners])
+    write_mask(paths.crf_mask(args, item.image_id), numbers[refined])
+    write_grey(paths.edge(args, item.image_id), (item.edge * 255).astype(np.uint8))
     score_bytes = 0
     if item.scores_s4 is not None:
-        path = scores_path(args, item.image_id)
+        path = paths.scores(args, item.image_id)
         score_bytes = write_scores(path, item.keys, item.scores_s4, item.winners.shape)
     return Saved(item.remarks, score_bytes)

@@ -13,42 +13,33 @@ from torch import nn
 
 from misc.config import Config
 from misc.formats.checkpoint import save_weights
-from misc.run.device import loaders, pick_device, placed
-from misc.run.ledger import Product
-from misc.run.preflight import Preflight
-from misc.train.loop import train
+from misc.run.device import loading_threads, pick_device, placed
+from misc.run.plan import OneFile, Plan
+from misc.train.loop import Recipe, train
 from misc.train.optim import OneCycleAdamW
 from misc.train.progress import unfinished_path
 from net.resnet50 import resnet50_stride16, stem
-from step.shared.inputs import DataSet, check_batch, check_images, check_labels, chosen, progress_of
+from step.shared.data import DataSet
+from step.shared.inputs import ImageList, Images, Labels, Training, progress_of
 from voc12.datasets import ClassifierTraining
 
 WEIGHT_DECAY = 0.05
-SETTINGS = ("backbone_steps", "backbone_batch_size", "backbone_crop_size", "backbone_learning_rate", "seed")
 
 
-def check(args: Config, preflight: Preflight) -> None:
-    data = DataSet(args)
-    ids = data.ids(args.train_aug_list, preflight)
-    check_images(data, ids, preflight)
-    check_labels(data, ids, preflight)
-    check_batch("backbone_batch_size", args.backbone_batch_size, ids, preflight)
-    preflight.makes(
-        Product(
-            "train_backbone",
-            places=[Path(args.backbone_out)],
-            settings=chosen(args, *SETTINGS),
-            ids=ids,
-            image_inputs=lambda i: (data.root.image(i), data.label_text(i)),
-            leftovers=[unfinished_path(args.backbone_out)],
-        )
+def plan(args: Config) -> Plan:
+    data, images = DataSet(args), ImageList(args.train_aug_list)
+    ids = images.ids
+    training = Training("backbone_batch_size", args.backbone_batch_size, ids, args.tensorboard)
+    return Plan(
+        ids=ids,
+        reads=[images, Images(data, ids), Labels(data, ids), training],
+        makes=OneFile(Path(args.backbone_out), leftovers=[unfinished_path(args.backbone_out)]),
     )
 
 
-def run(args: Config) -> None:
+def make(args: Config, ids: list[str]) -> None:
     """Train for backbone_steps batches and save the network as backbone_out."""
     data = DataSet(args)
-    ids = data.ids(args.train_aug_list)
     crop = args.backbone_crop_size
     dataset = ClassifierTraining(
         ids, data.root, data.labels, crop=crop, long_side=(crop * 7 // 8, crop * 9 // 8), seed=args.seed
@@ -57,26 +48,25 @@ def run(args: Config) -> None:
     device = pick_device(args.device)
     model = Classifier(len(data.class_names))
     placed(model, device)
+    optimizer = OneCycleAdamW(
+        model.parameters(), max_rate=args.backbone_learning_rate, steps=args.backbone_steps, weight_decay=WEIGHT_DECAY
+    )
 
     def terms(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"loss": F.multilabel_soft_margin_loss(network(images), labels)}
 
     train(
         model,
-        OneCycleAdamW(
-            model.parameters(),
-            max_rate=args.backbone_learning_rate,
-            steps=args.backbone_steps,
-            weight_decay=WEIGHT_DECAY,
-        ),
+        optimizer,
         dataset,
         terms,
-        steps=args.backbone_steps,
-        batch_size=args.backbone_batch_size,
-        seed=args.seed,
-        workers=loaders(args.workers, device),
-        device=device,
-        amp=False,
+        Recipe(
+            args.backbone_steps,
+            args.backbone_batch_size,
+            args.seed,
+            workers=loading_threads(args.workers, device),
+            device=device,
+        ),
         desc="train_backbone",
         progress=progress_of(args, args.backbone_out),
     )

@@ -16,7 +16,7 @@ from run_sample import STEPS, main
 from tests.conftest import PROJECT
 from voc12.image_set import read_list
 
-CHAIN = [name for name in STEPS if getattr(Config(), f"{name}_pass")]
+CHAIN = [step.name for step in STEPS if getattr(Config(), f"{step.name}_pass")]
 SWITCHED_OFF = [f"--no_{name}_pass" for name in CHAIN]
 
 

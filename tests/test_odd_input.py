@@ -116,7 +116,7 @@ def test_an_id_too_long_for_a_file_name(odd, tiny_args, capsys):
 def test_two_ids_with_the_same_file(odd, tiny_args, capsys):
     odd.add("plain_crf", (40, 52), [0], odd.saliency((40, 52)))
     error = error_of([*odd.arguments(tiny_args), *CHAIN], capsys)
-    assert "1 of 6 output files would be those of two images: " in error and "plain_crf.png: rename one" in error
+    assert "1 of 6 output files would be written twice: " in error and "plain_crf.png: rename an image" in error
 
 
 @pytest.mark.parametrize("image_id", ["..", ".", "../plain", "sub/plain", "sub\\plain", "a\0b"])

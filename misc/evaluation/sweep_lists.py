@@ -6,7 +6,7 @@ import numpy as np
 
 from misc.evaluation.sweep import ImageCounts, Sweep
 from misc.evaluation.tables import SweepResult
-from misc.run.distributed import summed_counts
+from misc.run.distributed import all_sum_counts
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,6 @@ class Sweeps:
     def result(self) -> SweepResult:
         """The counts of all processes, each of which has to ask."""
         for _, sweep in self._lists:
-            sweep.pixels = summed_counts(sweep.pixels)
-            sweep.images = int(summed_counts(np.array([sweep.images]))[0])
+            sweep.pixels = all_sum_counts(sweep.pixels)
+            sweep.images = int(all_sum_counts(np.array([sweep.images]))[0])
         return SweepResult(*(sweep for _, sweep in self._lists))

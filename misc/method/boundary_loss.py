@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from misc.method.boundary_labels import BoundaryLabel
-from misc.run.distributed import summed
+from misc.run.distributed import all_sum
 
 PROBABILITY_FLOOR = 1e-4  # published: P is kept in [1e-4, 1 - 1e-4] before its logarithm
 
@@ -65,4 +65,4 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     The divisor counts the masks of all processes, the numerator this one's: the shares add up to the
     mean, and so do their gradients.
     """
-    return (values * mask).sum() / (summed(mask.sum()) + 1)
+    return (values * mask).sum() / (all_sum(mask.sum()) + 1)

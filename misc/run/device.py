@@ -39,7 +39,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def loaders(workers: int, device: torch.device) -> int:
+def loading_threads(workers: int, device: torch.device) -> int:
     """Loading threads that keep a network fed; on a CPU the network leaves little for them to do."""
     return workers if device.type == "cuda" else min(workers, 2)
 

@@ -56,7 +56,7 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(items: list[Item]) -> list[Item]:
+def own_part(items: list[Item]) -> list[Item]:
     """This process's part of `items`: every item is in the part of exactly one process."""
     return items[dist.get_rank() :: dist.get_world_size()] if dist.is_initialized() else items
 
@@ -82,7 +82,7 @@ def on_first(function: Callable[[], Result]) -> Result:
     return message[0]
 
 
-def summed(values: torch.Tensor) -> torch.Tensor:
+def all_sum(values: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, without gradient."""
     if processes() == 1:
         return values
@@ -91,12 +91,12 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def summed_counts(counts: np.ndarray) -> np.ndarray:
+def all_sum_counts(counts: np.ndarray) -> np.ndarray:
     """The sum of an int64 array over all processes."""
-    return summed(torch.from_numpy(counts)).numpy()
+    return all_sum(torch.from_numpy(counts)).numpy()
 
 
-def gathered(item: Item) -> list[Item]:
+def all_gather(item: Item) -> list[Item]:
     """What every process has to say, in the order of their ranks."""
     if processes() == 1:
         return [item]
@@ -107,7 +107,7 @@ def gathered(item: Item) -> list[Item]:
 
 def wait_for_all() -> None:
     """Return when all processes have come here."""
-    summed(torch.zeros(1))
+    all_sum(torch.zeros(1))
 
 
 def lost_another(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from misc.errors import InputError, reason
 from misc.files import replacing
 
-FORMAT = 1  # to be raised when the same settings and inputs come to give other files
+FORMAT = 1  # of this file; what the files of a step hold has a version in the step's plan
 SHOWN = 3  # differences, or names of files, in one message
 BLOCKS, BLOCK = 8, 64  # what is read of a file to tell it from another
 
@@ -23,11 +23,11 @@ BLOCKS, BLOCK = 8, 64  # what is read of a file to tell it from another
 class Origin(NamedTuple):
     """What files were made from.
 
-    steps     step → {"settings": {name: value}, "inputs": {name: digest}}, of all steps that had a part
+    steps     step → {"version": number, "settings": {name: value}, "inputs": {name: digest}}, of all that had a part
     images    ID → digest of the inputs that only this image's files depend on
     """
 
-    steps: dict[str, dict[str, dict[str, Any]]]
+    steps: dict[str, dict[str, Any]]
     images: dict[str, str]
 
 
@@ -93,6 +93,9 @@ def difference(then: Origin, now: Origin, step: str) -> str:
         if name not in then.steps or name not in now.steps:
             found.append(f"{name} had {'no' if name not in then.steps else 'a'} part in it then")
             continue
+        # manifests were once without versions
+        if then.steps[name].get("version", 1) != now.steps[name].get("version", 1):
+            found.append(f"this version of the project computes {name} otherwise")
         for kind in ("settings", "inputs"):
             old, new = then.steps[name][kind], now.steps[name][kind]
             for key in sorted(old.keys() | new.keys()):

@@ -1,7 +1,6 @@
 """Processes, or threads, that work beside this one: results come in the order of the items."""
 
 import os
-import signal
 import threading
 import time
 from collections import deque
@@ -71,10 +70,8 @@ def ordered_map(
 
 
 def _begin_worker() -> None:
-    """One thread a worker; Ctrl-C is the parent's affair; a worker whose parent was killed ends too."""
+    """A worker has one thread, and ends when its parent does."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends the others when one has died
     end_with_parent()
 
 

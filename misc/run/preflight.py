@@ -1,22 +1,22 @@
 """One look at everything the enabled steps will need, before the first of them runs.
 
-Each step says, in the order they run, what it reads and what it writes. What an earlier step will
+In the order the steps run, each step's inputs say what is read; then its outputs are noted. What an earlier step will
 write need not be there yet. All problems are reported together.
 """
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from misc.errors import InputError
-from misc.run.ledger import Judged, Product
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Thing = TypeVar("Thing", bound=Hashable)
 SHOWN = 5  # names of missing files in one problem
 
 
@@ -41,16 +41,13 @@ class Preflight:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.traffic: dict[str, Traffic] = {}
-        self.products: list[Product] = []
-        self.judged: list[Judged] = []
         self._current = Traffic([], [])
-        self._promised: set[Path] = set()
-        self._told: set[str] = set()  # what one step has said, the steps after it need not say again
-        self._probed: set[Path] = set()
-        self._attempted: set[str] = set()
+        self._to_come: set[Path] = set()  # files that an earlier step will have written
+        self._makers: dict[Path, str] = {}  # place → the step that writes there
+        self._seen: set[Hashable] = set()  # what has been said or looked at, for one step or another
 
     def step(self, name: str) -> None:
-        """What follows is said by the step `name`."""
+        """What follows is about the step `name`."""
         self._current = self.traffic[name] = Traffic([], [])
 
     def mentions(self, name: str | Path) -> None:
@@ -59,27 +56,26 @@ class Preflight:
             self._current.reads.append(str(name))
 
     def problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems.append(text)
+        self.problems += self._unseen([text])
 
     def notice(self, text: str) -> None:
-        """Something the user should know, said once."""
-        if text not in self._told:
-            self._told.add(text)
-            log.info("%s", text)
+        """Something the user should know."""
+        for new in self._unseen([text]):
+            log.info("%s", new)
 
     def attempt(self, action: Callable[[], object], *, once: str | None = None) -> None:
-        """Run a reader whose InputError is to be one of the problems; under the name `once` only once."""
-        if once in self._attempted:
+        """Run a reader whose InputError is to be one of the problems.
+
+        once      a name under which it is run for the first step only
+        """
+        if once is not None and not self._unseen([once]):
             return
-        if once is not None:
-            self._attempted.add(once)
         try:
             action()
         except InputError as error:
             self.problem(str(error))
 
-    def folder(self, setting: str, path: str) -> None:
+    def needs_folder(self, setting: str, path: str) -> None:
         """A folder that a setting names must be there."""
         if not path:
             self.problem(f"{setting} is not set: pass --{setting} PATH")
@@ -101,72 +97,53 @@ class Preflight:
         """
         paths = list(paths)
         self._current.add(self._current.reads, paths)
-        wanted = [path for path in paths if path not in self._promised]
-        missing = [path for path in wanted if str(path) not in self._told and not os.path.isfile(path)]
-        self._told.update(map(str, missing))
+        needed = [path for path in paths if path not in self._to_come]
+        new = self._unseen(needed)
+        missing = [path for path in new if not os.path.isfile(path)]
         if missing:
             advice = remedy(missing[0]) if callable(remedy) else remedy
-            self._report(f"{what} missing", [str(path) for path in missing], len(wanted), advice)
-        if probe is None:
-            return
-        bad = []
-        for path in wanted:
-            if path not in self._probed and os.path.isfile(path):
-                self._probed.add(path)
-                fault = probe(path)
-                if fault:
-                    bad.append(f"{path} ({fault})")
-        self._report(f"{what} unreadable", bad, len(wanted), "")
+            self._report(f"{what} missing", missing, len(needed), advice)
+        if probe is not None:
+            faults = {path: probe(path) for path in new if path not in set(missing)}
+            self._report(f"{what} unreadable", [f"{p} ({fault})" for p, fault in faults.items() if fault], len(needed))
 
-    def promised(self, path: Path) -> bool:
+    def is_to_come(self, path: Path) -> bool:
         """Whether an earlier step will have written this file."""
-        return path in self._promised
+        return path in self._to_come
 
-    def tries(self, what: str, items: Sequence[Item], read: Callable[[Item], object]) -> bool:
-        """What a step uses, read one by one; each InputError is told once. Returns whether there is none."""
+    def reads_each(self, what: str, items: Sequence[Item], read: Callable[[Item], object]) -> bool:
+        """Read what a step uses, item by item, and report each InputError. Returns whether there is none."""
         faults: list[str] = []
         for item in items:
             try:
                 read(item)
             except InputError as error:
                 faults.append(str(error))
-        told = [fault for fault in dict.fromkeys(faults) if fault not in self._told]  # a missing file is one fault
-        self._told.update(told)
-        self._report(f"{what} unusable", told, len(items), "")
+        self._report(f"{what} unusable", self._unseen(faults), len(items))
         return not faults
 
     def writes(self, paths: Iterable[Path]) -> None:
         """Files a step will have written when the next one starts."""
         paths = list(paths)
         self._current.add(self._current.writes, paths)
-        twice = [path for path in paths if path in self._promised]
-        self._report("output files are another step's as well", [str(path) for path in twice], len(paths), "")
-        shared = [str(path) for path, count in Counter(paths).items() if count > 1]
-        self._report("output files would be those of two images", shared, len(paths), "rename one")
-        folders = [path for path in paths if os.path.isdir(path)]
-        self._report("output files are folders", [str(path) for path in folders], len(paths), "")
-        self._promised.update(paths)
+        self._report("output files are another step's as well", [p for p in paths if p in self._to_come], len(paths))
+        shared = [path for path, count in Counter(paths).items() if count > 1]
+        remedy = "rename an image, or name another folder"
+        self._report("output files would be written twice", shared, len(paths), remedy)
+        self._report("output files are folders", [path for path in paths if os.path.isdir(path)], len(paths))
+        self._to_come.update(paths)
         for folder in {path.parent for path in paths}:
             existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
-            if not existing.is_dir() or not _writable(existing):
+            if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
                 self.problem(f"cannot write into {folder}: {existing} is not a folder that may be written")
 
-    def makes(self, product: Product) -> None:
-        """What a step writes, and from what; a place belongs to one step."""
-        taken = {place: other.step for other in self.products for place in other.places}
-        files = product.files()
-        for place in product.places:
-            if place in taken:
-                makers = f"{taken[place]}, {product.step}"
-                self.problem(f"{place} is named as the place of two outputs ({makers}): each needs its own")
-                files = list(dict.fromkeys(files))  # that they share names goes without saying
-            taken[place] = product.step
-        self.products.append(product)
+    def makes(self, step: str, places: Sequence[Path], files: Sequence[Path]) -> None:
+        """What a step will have written, and the folders or the file that are its own."""
+        for place in places:
+            maker = self._makers.setdefault(place, step)
+            if maker != step:
+                self.problem(f"{place} is where {maker} and {step} both write: each needs a place of its own")
         self.writes(files)
-
-    def judges(self, folder: Path, ids: Sequence[str]) -> None:
-        """A folder of an earlier step whose files of these images a step measures, making nothing of them."""
-        self.judged.append(Judged(folder, ids))
 
     def finish(self) -> None:
         """Raise one InputError with all problems, if there are any."""
@@ -175,12 +152,14 @@ class Preflight:
         if self.problems:
             raise InputError(f"{len(self.problems)} problems\n" + "\n".join(f"  - {text}" for text in self.problems))
 
-    def _report(self, what: str, names: list[str], total: int, remedy: str) -> None:
+    def _unseen(self, things: Iterable[Thing]) -> list[Thing]:
+        """Those that are here for the first time; what one step has said, the others need not say again."""
+        new = [thing for thing in dict.fromkeys(things) if thing not in self._seen]
+        self._seen.update(new)
+        return new
+
+    def _report(self, what: str, names: Sequence[str | Path], total: int, remedy: str = "") -> None:
         if names:
-            shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+            shown = ", ".join(map(str, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
             count = f"{len(names)} of {total} " if total > 1 else ""
             self.problem(f"{count}{what}: {shown}" + (f": {remedy}" if remedy else ""))
-
-
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)

@@ -3,8 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,9 +15,9 @@ from torch.utils.data import Dataset
 
 from misc.errors import InputError
 from misc.run.device import autocast
-from misc.run.distributed import is_first, processes, share, summed
+from misc.run.distributed import all_sum, is_first, own_part, processes
 from misc.run.log import progress_bar
-from misc.train.loading import epoch_batches, load_batches
+from misc.train.loading import Sample, epoch_batches, load_batches
 from misc.train.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -25,66 +27,82 @@ SHOWN_EVERY = 5  # steps between two looks at the running loss, which wait for t
 Terms = dict[str, torch.Tensor]  # named scalars; "loss" is what is minimised
 
 
+class Recipe(NamedTuple):
+    """How a network is trained.
+
+    steps       of the optimiser
+    batch_size  images in a micro-batch, of all processes together
+    seed        of the order of the images
+    workers     loading threads
+    device      where the network is
+    amp         whether convolutions are computed in bfloat16
+    iter_size   micro-batches a step, their losses averaged: a batch of iter_size · batch_size in the memory of one
+                micro-batch (Caffe's and DeepLab's name)
+    """
+
+    steps: int
+    batch_size: int
+    seed: int
+    workers: int
+    device: torch.device
+    amp: bool = False
+    iter_size: int = 1
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch_size * self.iter_size
+
+
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     dataset: Dataset,
     terms: Callable[..., Terms],
+    recipe: Recipe,
     *,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    workers: int,
-    device: torch.device,
-    amp: bool,
     desc: str,
     progress: Progress,
     after_epoch: Callable[[int], dict[str, float]] | None = None,
 ) -> None:
-    """Run `steps` shuffled batches through `terms(network, *batch)` and the optimiser.
+    """Run shuffled batches through `terms(network, *micro_batch)` and the optimiser.
 
-    The processes of a run share each batch. Interrupted and started again, it goes on where `progress` was
-    last saved.
+    The processes of a run share each micro-batch. Interrupted and started again, it goes on where `progress` was last
+    saved.
 
     dataset     asked by (epoch, index), returns arrays
-    terms       from the network and a part of a batch on `device` to the loss and what else is worth showing,
-                each this part's summand: the sum over all parts is the value for the batch
-    batch_size  of all processes together
+    terms       from the network and this process's part of a micro-batch, on the device, to the loss and what else is
+                worth showing; each is a summand: the sum over the processes is the value for the micro-batch
     after_epoch called with the number of the epoch, from 1, that is done; returns values for the history
     """
     n = len(dataset)  # type: ignore[arg-type]
-    per_epoch = steps_per_epoch(n, batch_size)
-    epochs = -(-steps // per_epoch)
-    batches = [
-        batch for epoch in range(epochs) for batch in epoch_batches(n, batch_size=batch_size, seed=seed, epoch=epoch)
-    ][:steps]
+    per_epoch = steps_per_epoch(n, recipe.images_per_step)
+    epochs = -(-recipe.steps // per_epoch)
     done, sums = progress.restore(model, optimizer)
     if done:
-        log.info("going on after step %d of %d", done, steps)
+        log.info("going on after step %d of %d", done, recipe.steps)
     running, window = RunningMeans(sums), RunningMeans()  # since the epoch began, since the last record
-    network = _in_parallel(model, device)
+    network = _in_parallel(model, recipe.device)
     model.train()
-    loaded = load_batches(dataset, [share(batch) for batch in batches[done:]], workers=workers)
+    parts = [own_part(batch) for batch in _micro_batches(n, recipe)[done * recipe.iter_size :]]
+    loaded = load_batches(dataset, parts, workers=recipe.workers)
     since = time.monotonic()
     with (
         progress.history(done) as history,
-        progress_bar(steps * batch_size, desc, initial=done * batch_size) as bar,
+        progress_bar(recipe.steps * recipe.images_per_step, desc, initial=done * recipe.images_per_step) as bar,
     ):
-        for step, batch in enumerate(loaded, start=done + 1):
-            with autocast(device, amp):
-                values = terms(network, *(_to(part, device) for part in batch))
-            _descend(optimizer, values["loss"])
+        for step in range(done + 1, recipe.steps + 1):
+            values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
             running.add(values)
             window.add(values)
-            bar.update(batch_size)
-            ends_epoch = step % per_epoch == 0 or step == steps
+            bar.update(recipe.images_per_step)
+            ends_epoch = step % per_epoch == 0 or step == recipe.steps
             if step % SHOWN_EVERY and not ends_epoch:
                 continue
             epoch = (step - 1) // per_epoch + 1
             means = running.means()
             _refuse_divergence(means)
             bar.set_postfix(means, refresh=False)
-            speed = window.count * batch_size / (time.monotonic() - since)
+            speed = window.count * recipe.images_per_step / (time.monotonic() - since)
             rates = [group["lr"] for group in optimizer.param_groups]
             position = {"step": step, "epoch": epoch}
             history.add({**position, **window.means(), "lr": rates, "images_per_second": round(speed, 2)})
@@ -94,23 +112,53 @@ def train(
                 if after_epoch is not None:
                     history.add({**position, **after_epoch(epoch)})
                     model.train()
-            state = running.state()  # all processes add up; which of them finds it due is its own affair
+            state = running.state()  # only rank 0 looks at the clock, but state() adds up over all processes
             if ends_epoch or progress.is_due():
                 progress.save(step, model, optimizer, state)
             window, since = RunningMeans(), time.monotonic()
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+def _micro_batches(n: int, recipe: Recipe) -> list[list[Sample]]:
+    """The micro-batches of the whole training, `iter_size` of them a step."""
+    per_epoch = steps_per_epoch(n, recipe.images_per_step)
+    batches = [
+        batch
+        for epoch in range(-(-recipe.steps // per_epoch))
+        for batch in epoch_batches(n, batch_size=recipe.images_per_step, seed=recipe.seed, epoch=epoch)
+    ]
+    size = recipe.batch_size
+    return [batch[start : start + size] for batch in batches[: recipe.steps] for start in range(0, len(batch), size)]
+
+
+def _descend(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    terms: Callable[..., Terms],
+    micro_batches: Iterable[list[torch.Tensor]],
+    recipe: Recipe,
+) -> Terms:
+    """One step of the optimiser; returns the terms, averaged over the micro-batches, without their graphs."""
     optimizer.zero_grad(set_to_none=True)
-    (loss * processes()).backward()  # the processes' gradients are averaged, not summed
+    total: Terms = {}
+    for number, batch in enumerate(micro_batches, start=1):
+        # the processes exchange their gradients once, in the backward pass of the last micro-batch
+        keeps = isinstance(network, DistributedDataParallel) and number < recipe.iter_size
+        with network.no_sync() if keeps else nullcontext():  # type: ignore[operator]
+            with autocast(recipe.device, recipe.amp):
+                values = terms(network, *(_to_device(part, recipe.device) for part in batch))
+            # DistributedDataParallel averages the processes' gradients; the loss's are to be summed
+            (values["loss"] * (processes() / recipe.iter_size)).backward()
+        for name, value in values.items():
+            total[name] = total.get(name, 0) + value.detach() / recipe.iter_size
     optimizer.step()
+    return total
 
 
-def steps_per_epoch(n: int, batch_size: int) -> int:
+def steps_per_epoch(n: int, images_per_step: int) -> int:
     """Whole batches in `n` samples; InputError if there is none."""
-    if n < batch_size:
-        raise InputError(f"{n} training images make no batch of {batch_size}: lower the batch size")
-    return n // batch_size
+    if n < images_per_step:
+        raise InputError(f"{n} training images make no batch of {images_per_step}: lower the batch size")
+    return n // images_per_step
 
 
 class RunningMeans:
@@ -122,7 +170,7 @@ class RunningMeans:
     def __init__(self, state: dict[str, float] | None = None) -> None:
         totals = dict(state or {})
         self.count = int(totals.pop("count", 0))
-        # what all processes had added up is one process's share from here on
+        # the first process goes on from the sums over all processes, the others from zero
         self._sums: dict[str, torch.Tensor | float] = {
             name: total if is_first() else 0.0 for name, total in totals.items()
         }
@@ -140,7 +188,7 @@ class RunningMeans:
         return {"count": self.count, **self._totals()}
 
     def _totals(self) -> dict[str, float]:
-        totals = summed(torch.tensor([float(total) for total in self._sums.values()]))
+        totals = all_sum(torch.tensor([float(total) for total in self._sums.values()]))
         return dict(zip(self._sums, totals.tolist(), strict=True))
 
 
@@ -164,7 +212,7 @@ def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
-def _to(part: Any, device: torch.device) -> torch.Tensor:
+def _to_device(part: Any, device: torch.device) -> torch.Tensor:
     if part.ndim == 4:
         return part.to(device, memory_format=torch.channels_last, non_blocking=True)
     return part.to(device, non_blocking=True)

@@ -9,7 +9,7 @@ from misc.report.page import Card, thumbnail
 from misc.report.panels import shrunk
 from misc.run.parallel import parallel_map
 from step.report.pictures import SCORED, image_iou, made_paths, panels_of
-from step.shared.inputs import DataSet, Labelled
+from step.shared.data import DataSet, Labelled
 
 THUMBNAIL = 320  # long side of the pictures, pixels; a page of 60 images is 2 to 10 MB large
 
@@ -70,7 +70,7 @@ def rank(images: list[Labelled], kind: str, args: Config, data: DataSet) -> list
     scored = [image for image in images if made_paths(image.image_id, args)[kind].is_file()]
     score = partial(image_iou, kind=kind, args=args, data=data)
     iou = parallel_map(score, scored, workers=args.workers, desc=f"IoU of {kind}")
-    pairs = [(share, image) for share, image in zip(iou, scored, strict=True) if share is not None]
+    pairs = [(value, image) for value, image in zip(iou, scored, strict=True) if value is not None]
     return [image for _, image in sorted(pairs, key=lambda pair: (-pair[0], pair[1].image_id))]
 
 

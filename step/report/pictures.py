@@ -13,7 +13,9 @@ from misc.evaluation.confusion import Scores, confusion_matrix
 from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.method.masks import classes_of
 from misc.report.panels import Panel, boundary_map, cam_overlay, coloured_boundary_label, coloured_mask, grey
-from step.shared.inputs import DataSet, Labelled, boundary_label_path, cam_path, image_cam
+from step.shared import paths
+from step.shared.cams import read_cam_of
+from step.shared.data import DataSet, Labelled
 
 SCORED = ("CAM", "mask", "mask + CRF")  # panels that are predictions, the last one the end of the chain
 
@@ -29,13 +31,12 @@ class Source(NamedTuple):
 
 def made_paths(image_id: str, args: Config) -> dict[str, Path]:
     """The files that steps make of an image and that have a panel."""
-    masks = Path(args.sem_seg_out_dir)
     return {
-        "CAM": cam_path(args, image_id),
-        "boundary label": boundary_label_path(args, image_id),
-        "predicted boundary": masks / f"{image_id}_edge.png",
-        "mask": masks / f"{image_id}.png",
-        "mask + CRF": masks / f"{image_id}_crf.png",
+        "CAM": paths.cam(args, image_id),
+        "boundary label": paths.boundary_label(args, image_id),
+        "predicted boundary": paths.edge(args, image_id),
+        "mask": paths.mask(args, image_id),
+        "mask + CRF": paths.crf_mask(args, image_id),
     }
 
 
@@ -50,7 +51,7 @@ def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
     made = made_paths(image_id, args)
 
     def cam(path: Path) -> np.ndarray:
-        return cam_overlay(pixels, image_cam(args, image, size, len(data.class_names)).cam.cam_full)
+        return cam_overlay(pixels, read_cam_of(args, image, size, len(data.class_names)).cam.cam_full)
 
     def label_map(path: Path, coloured: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         try:
@@ -95,12 +96,12 @@ def image_iou(image: Labelled, kind: str, *, args: Config, data: DataSet) -> flo
         return None
     truth = read_label_map(truth_path)
     if kind == "CAM":
-        cam = image_cam(args, image, truth.shape, len(data.class_names)).cam
+        cam = read_cam_of(args, image, truth.shape, len(data.class_names)).cam
         prediction = classes_of(cam.cam_full, cam.keys, args.cam_eval_thres)
     else:
         prediction = read_label_map(path)
     try:
-        miou = Scores(confusion_matrix(truth, prediction, len(data.class_names) + 1)).miou
+        miou = Scores(confusion_matrix(truth, prediction, data.n_labels)).miou
     except ValueError as error:
         raise InputError(f"{path} against {truth_path}: {error}") from error
     return None if np.isnan(miou) else miou

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from misc.config import Config
+from misc.errors import InputError
 from misc.evaluation.results_file import Evaluation, read_evaluation
 from misc.files import remove, remove_abandoned, replacing
 from misc.formats.quick_look import file_fault, image_fault
@@ -22,11 +24,15 @@ from misc.report.charts import (
 from misc.report.page import Chart, Page, chart, percent, render
 from misc.run.distributed import is_first
 from misc.run.parallel import parallel_map
+from misc.run.plan import Input, Plan, Tables
 from misc.run.preflight import Preflight
 from misc.train.history import history_path, read_history, scalars
 from step.report.gallery import candidates, card_of, choose
 from step.report.pictures import made_paths
-from step.shared.inputs import DataSet, cam_scores_json, check_images, check_labels, labelled, mask_scores_json
+from step.shared import paths
+from step.shared.data import DataSet
+from step.shared.inputs import ImageList, Images, Labels
+from voc12.image_set import read_list
 
 CONFUSIONS = {"CAM": "confusion_cam.png", "mask": "confusion_mask.png", "mask + CRF": "confusion_mask_crf.png"}
 FIGURES = ("train_cam.png", "train_sbe_boundary.png", "thresholds.png", "iou.png", *CONFUSIONS.values())
@@ -41,52 +47,74 @@ def checkpoints(args: Config) -> dict[str, Path]:
 
 def evaluation_files(args: Config) -> dict[str, Path]:
     return {
-        "eval_cam": cam_scores_json(args),
-        "eval_sem_seg": mask_scores_json(args),
+        "eval_cam": paths.cam_scores_json(args),
+        "eval_sem_seg": paths.mask_scores_json(args),
     }
 
 
-def check(args: Config, preflight: Preflight) -> None:
-    data = DataSet(args)
-    ids = data.ids(args.infer_list_or_default, preflight)
-    check_images(data, ids, preflight)
-    if check_labels(data, ids, preflight) and ids and args.report_class is not None:
-        preflight.attempt(lambda: candidates(labelled(args, ids), args, data))
-    made = [path for image_id in ids for path in made_paths(image_id, args).values()]
-    given = [path for image_id in ids for path in (data.root.truth(image_id), data.root.saliency(image_id))]
-    # what is not there leaves a gap; what others wrote may end as it likes
-    preflight.reads("files of the gallery", filter(Path.is_file, made), probe=file_fault)
-    preflight.reads("ground truth or saliency maps", filter(Path.is_file, given), probe=image_fault)
-    material = [path for path in made if path.is_file() or preflight.promised(path)]
-    for checkpoint in checkpoints(args).values():  # a training writes its history as it goes
-        material += check_result(history_path(checkpoint), checkpoint, read_history, preflight)
-    for path in evaluation_files(args).values():
-        material += check_result(path, path, read_evaluation, preflight)
-    if not material:
-        preflight.problem(
-            "report: there is nothing to report on: no training history, no evaluation, nothing that was made of the "
-            f"images of {args.infer_list_or_default}: run other steps first, or set their folders as they were then"
-        )
-    preflight.writes(Path(args.report_dir) / name for name in ("index.html", *FIGURES))
+def plan(args: Config) -> Plan:
+    data, images = DataSet(args), ImageList(args.infer_list_or_default)
+    ids = images.ids
+    return Plan(
+        ids=ids,
+        reads=[images, Images(data, ids), Labels(data, ids), Material(args, data, ids)],
+        makes=Tables([Path(args.report_dir) / name for name in ("index.html", *FIGURES)]),
+    )
 
 
-def check_result(path: Path, product: Path, read: Callable[[Path], object], preflight: Preflight) -> list[Path]:
-    """A file to be shown, if it is there or comes about with `product`, which an earlier step is to make."""
-    if preflight.promised(product):
+@dataclass(frozen=True)
+class Material(Input):
+    """Whatever other steps have made. What is not there leaves a gap, but something has to be there."""
+
+    args: Config
+    data: DataSet
+    ids: list[str]
+
+    def look(self, preflight: Preflight) -> None:
+        args, root = self.args, self.data.root
+        self._look_at_class(preflight)
+        made = [path for image_id in self.ids for path in made_paths(image_id, args).values()]
+        given = [path for image_id in self.ids for path in (root.truth(image_id), root.saliency(image_id))]
+        preflight.reads("files of the gallery", filter(Path.is_file, made), probe=file_fault)
+        preflight.reads("ground truth or saliency maps", filter(Path.is_file, given), probe=image_fault)
+        material = [path for path in made if path.is_file() or preflight.is_to_come(path)]
+        for checkpoint in checkpoints(args).values():  # a training writes its history as it goes
+            material += self._look_at_result(history_path(checkpoint), checkpoint, read_history, preflight)
+        for path in evaluation_files(args).values():
+            material += self._look_at_result(path, path, read_evaluation, preflight)
+        if not material:
+            preflight.problem(
+                "report: there is nothing to report on: no training history, no evaluation, nothing that was made of "
+                f"the images of {args.infer_list_or_default}: run other steps first, or set their folders as they were "
+                "then"
+            )
+
+    def _look_at_class(self, preflight: Preflight) -> None:
+        if self.ids and self.args.report_class is not None:
+            try:
+                images = self.data.labelled(self.ids)
+            except InputError:  # Labels reports it
+                return
+            preflight.attempt(lambda: candidates(images, self.args, self.data))
+
+    @staticmethod
+    def _look_at_result(path: Path, product: Path, read: Callable[[Path], object], preflight: Preflight) -> list[Path]:
+        """A file to be shown, if it is there or comes about with `product`, which an earlier step is to make."""
+        if preflight.is_to_come(product):
+            return [path]
+        if not path.is_file():
+            return []
+        preflight.mentions(path)
+        preflight.attempt(partial(read, path))
         return [path]
-    if not path.is_file():
-        return []
-    preflight.mentions(path)
-    preflight.attempt(partial(read, path))
-    return [path]
 
 
-def run(args: Config) -> str | None:
+def make(args: Config, ids: list[str]) -> str | None:
     """Write report_dir/index.html and the figures beside it; returns where, for the end of the run."""
     if not is_first():
         return None
     data = DataSet(args)
-    ids = data.ids(args.infer_list_or_default)
+    images = data.labelled(read_list(args.infer_list_or_default))
     folder = Path(args.report_dir)
     remove_abandoned(folder)
     charts, gaps = training_charts(args, folder)
@@ -99,7 +127,7 @@ def run(args: Config) -> str | None:
     score_charts, score_gaps = evaluation_charts(evaluations, folder)
     for name in set(FIGURES) - {shown.file for shown in (*charts, *score_charts)}:
         remove(folder / name)  # an earlier report's, of what is gone
-    gallery = choose(candidates(labelled(args, ids), args, data), args, data)
+    gallery = choose(candidates(images, args, data), args, data)
     card = partial(card_of, args=args, data=data)
     page = Page(
         facts={"method": args.method.upper(), "images": args.infer_list_or_default, "data": args.voc12_root},

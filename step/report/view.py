@@ -11,24 +11,25 @@ from pathlib import Path
 
 from misc.config import Config, read_config
 from misc.errors import InputError
+from misc.run.process import guarded, run_command
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Write the picture and say where; returns the exit code: 0 done, 2 bad input."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments in (["-h"], ["--help"]):
         print(__doc__.strip())
         return 0
+    if not arguments or arguments[0][:1] in ("", "-"):
+        raise InputError("which image? python -m step.report.view ID [--config FILE.yaml] [any setting]")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--out", type=_png_path)
     try:
-        if not arguments or arguments[0][:1] in ("", "-"):
-            raise InputError("which image? python -m step.report.view ID [--config FILE.yaml] [any setting]")
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        parser.add_argument("--out", type=_png_path)
         own, settings = parser.parse_known_args(arguments[1:])
-        print(view(arguments[0], read_config(settings), own.out))
-    except (InputError, argparse.ArgumentError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from error
+    print(view(arguments[0], read_config(settings), own.out))
     return 0
 
 
@@ -45,16 +46,16 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
 
     Raises    InputError if there is no such image or nothing has been made of it.
     """
-    # an entry point as run_sample.py is one: it knows the steps, and imports what is heavy only now
+    # imported only now, so that --help is quick
     from misc.report.charts import row_figure, save_figure
     from misc.report.page import percent
     from misc.run.preflight import Preflight
     from step.report.pictures import SCORED, image_iou, made_paths, panels_of
-    from step.shared.inputs import DataSet, labelled
+    from step.shared.data import DataSet
     from voc12.image_set import near_miss
 
     preflight = Preflight()
-    preflight.folder("voc12_root", args.voc12_root)
+    preflight.needs_folder("voc12_root", args.voc12_root)
     preflight.finish()
     data = DataSet(args)
     if Path(image_id).name != image_id:
@@ -67,10 +68,10 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
             f"nothing has been made of {image_id} yet: run make_cam on a list that holds it, or set --cam_out_dir, "
             "--boundary_label_dir and --sem_seg_out_dir as they were then"
         )
-    (shown,) = labelled(args, [image_id])
+    (shown,) = data.labelled([image_id])
     panels = panels_of(shown, args=args, data=data)
-    iou = {kind: image_iou(shown, kind, args=args, data=data) for kind in SCORED}
-    scores = {kind: f"\nIoU {percent(share)} %" for kind, share in iou.items() if share is not None}
+    ious = {kind: image_iou(shown, kind, args=args, data=data) for kind in SCORED}
+    scores = {kind: f"\nIoU {percent(iou)} %" for kind, iou in ious.items() if iou is not None}
     classes = {int(key) + 1: data.class_names[key] for key in shown.labels}
     out = out or Path(args.report_dir) / "view" / f"{image_id}.png"
     save_figure(row_figure(image_id, panels, [p.name + scores.get(p.name, "\n") for p in panels], classes), out)
@@ -78,4 +79,4 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from misc.config import Config, read_config
+from misc.config import DATA, FILES, RUN, Config, read_config
 from misc.errors import InputError
-from run_sample import DATA, STEPS
+from run_sample import STEPS
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
@@ -244,9 +244,7 @@ def test_help_shows_every_setting_without_loading_torch():
 def test_no_setting_is_dead():
     """Every field is read outside the module, as itself or through a property of the settings."""
     sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).rglob("*.py")]
-    sources = [path for path in [PROJECT / "run_sample.py", *sources] if path.name != "config.py"]
-    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    steps = {DATA, *STEPS}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.name != "config.py")
     own = (PROJECT / "misc" / "config.py").read_text(encoding="utf-8")
     through = {  # field: the property that reads it
         field: name
@@ -254,8 +252,20 @@ def test_no_setting_is_dead():
         for field in re.findall(r"self\.(\w+)", body)
     }
     read = set(re.findall(r"args\.(\w+)", code))
-    dead = {n for n in FIELDS if n not in read and through.get(n) not in read and n.removesuffix("_pass") not in steps}
-    assert not dead
+    switches = {f"{step.name}_pass" for step in STEPS}
+    assert not {name for name in FIELDS if name not in read | switches and through.get(name) not in read}
+
+
+def test_every_setting_names_its_steps_or_what_it_is_of():
+    steps = {step.name for step in STEPS}
+    for name, f in FIELDS.items():
+        of = f.metadata["of"]
+        assert len(of) == 1 if set(of) & {DATA, FILES, RUN} else of and set(of) <= steps, name
+
+
+def test_the_settings_of_a_step():
+    """What a manifest of make_cam holds: nothing that names a place, nothing of another step."""
+    assert Config(cam_scales=(1.0, 0.5), amp=True).of("make_cam") == {"cam_scales": (1.0, 0.5), "amp": True}
 
 
 @pytest.mark.parametrize("content", ["", "# only a comment\n# seed: 3\n", "---\n"])

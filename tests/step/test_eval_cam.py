@@ -13,7 +13,7 @@ from misc.evaluation.confusion import confusion_matrix
 from misc.formats.images import read_label_map
 from misc.method.masks import classes_of
 from run_sample import main
-from step.shared.inputs import _spread
+from step.shared.cams import spread
 from tests.test_chain import error_of, only
 from voc12.image_set import VOCRoot, read_list
 
@@ -176,7 +176,7 @@ def test_two_readings_of_one_kind_of_file_are_refused_first(two_readings, tiny_a
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_readings_that_are_met_later_leave_nothing(two_readings, tiny_args, tmp_path, capsys, monkeypatch, workers):
-    monkeypatch.setattr("step.shared.inputs.LOOKED_AT", 1)
+    monkeypatch.setattr("step.shared.cams.LOOKED_AT", 1)
     assert TWO_READINGS in error_of([*tiny_args(num_workers=workers), *only("eval_cam")], capsys)
     assert not (two_readings / "eval_cam.json").exists()
     arguments = [*tiny_args(num_workers=workers), *only("make_boundary_label")]
@@ -206,10 +206,10 @@ def test_a_few_cams_are_read_before_anything_runs(tiny_voc, tiny_args, tmp_path,
 
 
 def test_which_cams_are_looked_at():
-    assert _spread([]) == [] and _spread(["a"]) == ["a"]
-    assert _spread(list("abcdefghijklmnop")) == list("abcdefghijklmnop")
+    assert spread([], 16) == [] and spread(["a"], 16) == ["a"]
+    assert spread(list("abcdefghijklmnop"), 16) == list("abcdefghijklmnop")
     many = [str(number) for number in range(1464)]
-    chosen = _spread(many)
+    chosen = spread(many, 16)
     assert len(set(chosen)) == 16 and (chosen[0], chosen[-1]) == ("0", "1463")
     assert max(np.diff([int(image_id) for image_id in chosen])) == 98
 

@@ -103,7 +103,7 @@ def test_finished_maps_are_kept_and_those_of_another_detector_are_not_mixed(no_s
     assert "3 of 4 images are finished already" in capsys.readouterr().out
     assert maps_in(no_saliency / "Sal").keys() == before.keys()
     with_a_detector = [*arguments, f"--saliency_model={save_torchscript(tmp_path / 'a.pt')}", "--saliency_std=[1,1,1]"]
-    assert "made from something else (by: boundary connectivity then, detector now" in error_of(with_a_detector, capsys)
+    assert "saliency_model: none then, " in error_of(with_a_detector, capsys)
     assert main([*with_a_detector, "--overwrite"]) == 0
     assert any((new != before[image_id]).any() for image_id, new in maps_in(no_saliency / "Sal").items())
 

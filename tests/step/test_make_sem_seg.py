@@ -7,7 +7,7 @@ from misc.formats.images import read_label_map
 from misc.formats.score_file import read_scores, write_scores
 from misc.method.masks import classes_of, strongest
 from step.make_sem_seg import Propagated, mask_paths, propagated_scores, refine_and_save
-from step.shared.inputs import DataSet
+from step.shared.data import DataSet
 
 
 @pytest.mark.parametrize("image", range(6))

@@ -1,12 +1,16 @@
 """What is kept, what is refused, and what is made anew."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from misc.run.ledger import Judged, Ledger, Product
+from misc.run.ledger import Ledger
 from misc.run.manifest import Manifest, manifest_path
+from misc.run.plan import Folder, Input, OneFile, PerImage, Plan, Tables
 
 IDS = ["a", "b"]
 
@@ -17,6 +21,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.rate, self.scale, self.ids = 0.1, (1.0, 2.0), list(IDS)
+        self.opened: list[str] = []  # files that were asked whether they are whole
         for name in ("a", "b", "c"):
             self.image(name).write_text(f"pixels of {name}")
 
@@ -30,44 +35,73 @@ class Place:
     def net(self) -> Path:
         return self.root / "net.pth"
 
-    def products(self) -> list[Product]:
-        images = {"ids": self.ids, "image_inputs": lambda i: (self.image(i), "label")}
-        return [
-            Product("fit", [self.net], {"rate": self.rate}, **images, leftovers=[self.root / "net.pth.unfinished"]),
-            Product(
-                "draw", [self.root / "maps"], {"scale": self.scale}, **images, inputs={"net": self.net},
-                outputs=lambda i: [self.out(i)],
-            ),
-        ]  # fmt: skip
+    def plans(self) -> dict[str, Plan]:
+        fit = OneFile(self.net, leftovers=[self.root / "net.pth.unfinished"])
+        return {
+            "fit": Plan(self.ids, [Pixels(self)], fit),
+            "draw": Plan(self.ids, [Pixels(self), Net(self)], PerImage(lambda i: [self.out(i)])),
+        }
+
+    def settings(self, step: str) -> dict[str, Any]:
+        return {"fit": {"rate": self.rate}, "draw": {"scale": self.scale}}.get(step, {})
 
     def ledger(self, *steps: str, overwrite: bool = False) -> Ledger:
-        products = [p for p in self.products() if p.step in (steps or ("fit", "draw"))]
-        settings = {"rate": self.rate, "scale": self.scale}
-        return Ledger(products, settings=settings, overwrite=overwrite, fault=self.fault)
+        plans = {step: plan for step, plan in self.plans().items() if step in (steps or ("fit", "draw"))}
+        return Ledger(plans, settings=self.settings, overwrite=overwrite, fault=self.fault)
+
+    def reader(self, *ids: str, into: Path | None = None) -> Ledger:
+        """The ledger of a step that reads the maps of images, and makes something of them or only measures them."""
+        makes = PerImage(lambda i: [into / i]) if into else Tables([self.root / "tables"])
+        return Ledger({"read": Plan(ids, [Maps(self, ids)], makes)}, settings=self.settings, overwrite=False)
 
     def fault(self, path: Path) -> str | None:
         """Sound files have content."""
+        self.opened.append(path.name)
         return None if path.exists() and path.read_text() else "damaged"
 
     def run(self, *steps: str, overwrite: bool = False) -> list[str]:
-        """What the driver does; returns the files that were made."""
+        """What the chain does; returns the files that were made."""
         ledger = self.ledger(*steps, overwrite=overwrite)
         assert not ledger.problems
         if overwrite:
             ledger.start_anew()
         made = []
-        if "fit" in (steps or ("fit",)) and ledger.begin("fit"):
-            self.net.write_text(f"weights of {self.rate}")
+        if "fit" in (steps or ("fit",)):
+            if ledger.begin("fit"):
+                self.net.write_text(f"weights of {self.rate}")
+                made.append("net")
             ledger.end("fit")
-            made.append("net")
-        if "draw" in (steps or ("draw",)) and ledger.begin("draw"):
-            for image_id in self.ids:
-                if self.fault(self.out(image_id)):
-                    self.out(image_id).parent.mkdir(exist_ok=True)
-                    self.out(image_id).write_text(image_id)
-                    made.append(image_id)
+        if "draw" in (steps or ("draw",)):
+            for image_id in ledger.begin("draw"):
+                self.out(image_id).parent.mkdir(exist_ok=True)
+                self.out(image_id).write_text(image_id)
+                made.append(image_id)
             ledger.end("draw")
         return made
+
+
+class Pixels(Input):
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def parts(self, image_id: str) -> list[Path | str]:
+        return [self.place.image(image_id), "label"]
+
+
+class Net(Pixels):
+    def parts(self, image_id: str) -> list[Path | str]:
+        return []
+
+    def whole(self) -> dict[str, Path | str]:
+        return {"net": self.place.net}
+
+
+class Maps(Input):
+    def __init__(self, place: Place, ids: Sequence[str]) -> None:
+        self.place, self.ids = place, ids
+
+    def folder(self) -> Folder:
+        return Folder("maps", self.place.root / "maps", self.place.out, self.ids)
 
 
 @pytest.fixture
@@ -78,8 +112,39 @@ def place(tmp_path):
 def test_what_is_finished_is_kept(place):
     assert place.run() == ["net", "a", "b"]
     assert place.run() == []
+    assert place.opened == []  # the digest alone tells
     place.ids.append("c")
     assert place.run("draw") == ["c"]
+
+
+def test_a_killed_run_goes_on_with_what_is_left(place):
+    """It had no time to note the digests."""
+    ledger = place.ledger()
+    assert ledger.begin("fit") == ledger.begin("draw") == IDS
+    place.net.write_text("weights")
+    ledger.end("fit")
+    place.out("a").parent.mkdir(exist_ok=True)
+    place.out("a").write_text("a")
+    place.out("b").write_text("")  # damaged
+    assert place.run() == ["b"]
+    assert sorted(place.opened) == ["a.npy", "b.npy"]
+    assert Manifest.read(place.root / "maps" / "manifest.json").files.keys() == {"a.npy", "b.npy"}
+
+
+def test_tables_are_of_all_images_each_time(place):
+    place.run()
+    for _ in range(2):
+        ledger = place.reader(*IDS)
+        assert not ledger.problems and ledger.begin("read") == IDS
+        ledger.end("read")
+
+
+def test_another_version_of_a_step_is_another_origin_of_what_is_made_of_it(place, monkeypatch):
+    place.run()
+    plans = place.plans()
+    monkeypatch.setattr(place, "plans", lambda: plans | {"draw": plans["draw"]._replace(version=2)})
+    (problem,) = place.ledger().problems
+    assert "maps" in problem and "computes draw otherwise" in problem
 
 
 def test_an_interrupted_training_goes_on_and_its_state_goes_in_the_end(place):
@@ -92,7 +157,10 @@ def test_an_interrupted_training_goes_on_and_its_state_goes_in_the_end(place):
     again.end("fit")
     assert not state.exists()
     state.write_text("killed before it was removed")
-    assert not place.ledger("fit").begin("fit") and not state.exists()
+    last = place.ledger("fit")
+    assert not last.begin("fit")
+    last.end("fit")
+    assert not state.exists()
 
 
 def test_a_state_of_nobody_knows_what_is_not_touched(place):
@@ -124,8 +192,6 @@ def test_a_checkpoint_that_is_gone_is_made_again(place):
     ],
 )
 def test_other_settings_are_refused_by_name(place, change, said):
-    import re
-
     place.run()
     for name, value in change.items():
         setattr(place, name, value)
@@ -174,12 +240,9 @@ def test_maps_that_were_replaced_are_somebody_elses(place):
     place.run()
     place.out("b").write_text("by hand")
     assert "b.npy: there already, and not as draw left it" in place.ledger("draw").problems[0]
-    target = place.root / "read"
-    folders = {"maps": (place.root / "maps", place.out)}
-    reader = Product("read", [target], {}, IDS, lambda i: (), outputs=lambda i: [target / i], folders=folders)
-    origin = Ledger([reader], settings={}, overwrite=False)._origins["read"]
+    origin = place.reader(*IDS, into=place.root / "read")._origins["read"]
     place.out("b").write_text("b")
-    untouched = Ledger([reader], settings={}, overwrite=False)._origins["read"]
+    untouched = place.reader(*IDS, into=place.root / "read")._origins["read"]
     assert origin.images["a"] == untouched.images["a"] and origin.images["b"] != untouched.images["b"]
 
 
@@ -192,8 +255,8 @@ def test_a_damaged_map_is_made_again(place):
 def test_files_a_manifest_does_not_tell_of_are_no_input(place):
     place.run()
     place.out("c").write_text("of other settings")
-    for products, judged in (([], [Judged(place.root / "maps", ["a", "c"])]),):
-        (problem,) = Ledger(products, settings={}, overwrite=False, judged=judged).problems
+    for into in (None, place.root / "read"):
+        (problem,) = place.reader("a", "c", into=into).problems
         assert "says nothing of the files of 1 of 2 images (c): make them by draw, or remove" in problem
 
 
@@ -242,7 +305,7 @@ def test_what_is_no_manifest(place, content):
     (place.root / "maps" / "manifest.json").write_text(content)
     (problem,) = place.ledger().problems
     assert "manifest.json: not a manifest" in problem and "--overwrite" in problem
-    (problem,) = Ledger([], settings={}, overwrite=True, judged=[Judged(place.root / "maps", IDS)]).problems
+    (problem,) = place.reader(*IDS).problems
     assert "manifest.json: not a manifest" in problem and "remove it" in problem
     assert place.run(overwrite=True) == ["net", "a", "b"]
 

@@ -27,7 +27,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 def test_nothing_wrong(tmp_path):
     preflight = Preflight()
-    preflight.folder("voc12_root", str(tmp_path))
+    preflight.needs_folder("voc12_root", str(tmp_path))
     preflight.reads("images", touch(tmp_path, "a", "b"))
     preflight.writes([tmp_path / "new" / "folder" / "c"])
     preflight.finish()
@@ -36,8 +36,8 @@ def test_nothing_wrong(tmp_path):
 
 def test_all_problems_come_together(tmp_path):
     preflight = Preflight()
-    preflight.folder("voc12_root", "")
-    preflight.folder("other", str(tmp_path / "no"))
+    preflight.needs_folder("voc12_root", "")
+    preflight.needs_folder("other", str(tmp_path / "no"))
     preflight.reads("images", [tmp_path / "a.jpg"], remedy="get it")
     preflight.problem("something else")
     preflight.problem("something else")
@@ -73,7 +73,7 @@ def test_what_an_earlier_step_writes_need_not_be_there(tmp_path):
     preflight.reads("maps", [tmp_path / "early"])
     preflight.writes(tmp_path / name for name in ("a", "b"))
     preflight.reads("maps", [tmp_path / "a", tmp_path / "c"], probe=lambda path: "never asked of a")
-    assert preflight.promised(tmp_path / "a") and not preflight.promised(tmp_path / "c")
+    assert preflight.is_to_come(tmp_path / "a") and not preflight.is_to_come(tmp_path / "c")
     assert text_of(preflight).splitlines()[1:] == [
         f"  - maps missing: {tmp_path}/early",
         f"  - maps missing: {tmp_path}/c",
@@ -115,7 +115,7 @@ def test_labels_are_tried():
             raise InputError(f"no label for {image_id}")
 
     preflight = Preflight()
-    preflight.tries("image labels", ["good", "x", "y"], read)
+    preflight.reads_each("image labels", ["good", "x", "y"], read)
     assert text_of(preflight) == "2 of 3 image labels unusable: no label for x, no label for y"
 
 

@@ -1,6 +1,7 @@
 """The loop both networks are trained by, on a line."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset
 from misc.errors import InputError
 from misc.train.history import read_history
 from misc.train.loading import epoch_batches
-from misc.train.loop import SHOWN_EVERY, RunningMeans, in_words, steps_per_epoch, train
+from misc.train.loop import SHOWN_EVERY, Recipe, RunningMeans, in_words, steps_per_epoch, train
 from misc.train.optim import PolySGD
 from misc.train.progress import Progress
 
@@ -44,17 +45,9 @@ def fit(progress, *, epochs=40, **changes):
         return {"loss": ((network(x) - y) ** 2).mean(), "other": x.mean().abs()}
 
     group = {"params": model.parameters(), "lr": 0.3, "weight_decay": 0.0}
-    settings = {
-        "steps": 2 * epochs,
-        "batch_size": 3,
-        "seed": 5,
-        "workers": 0,
-        "device": CPU,
-        "amp": False,
-        "desc": "test",
-        "progress": progress,
-    } | changes
-    train(model, PolySGD([group], max_step=settings["steps"], momentum=0.0), Line(), terms, **settings)
+    recipe = Recipe(2 * epochs, batch_size=3, seed=5, workers=0, device=CPU)._replace(**changes)
+    optimizer = PolySGD([group], max_step=recipe.steps, momentum=0.0)
+    train(model, optimizer, Line(), terms, recipe, desc="test", progress=progress)
     return model, seen
 
 
@@ -77,6 +70,29 @@ def test_the_same_with_workers(tmp_path):
     assert torch.equal(alone.weight, together.weight)
 
 
+@pytest.mark.parametrize(("iter_size", "batch_size"), [(2, 4), (4, 2), (8, 1)])
+def test_micro_batches_give_the_gradients_of_the_whole_batch(tmp_path, iter_size, batch_size):
+    """A step of 8 images: the same images, gradients, weights and records, however many are taken at once."""
+    whole, (images,) = fit(Progress(tmp_path / "whole.pth", minutes=60), steps=1, batch_size=8)
+    parts, seen = fit(Progress(tmp_path / "p.pth", minutes=60), steps=1, batch_size=batch_size, iter_size=iter_size)
+    assert [len(part) for part in seen] == [batch_size] * iter_size and [x for part in seen for x in part] == images
+    for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=0)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    (record,), (expected,) = (read_history(tmp_path / f"{name}.pth.history.jsonl") for name in ("p", "whole"))
+    assert record["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_an_interrupted_training_of_micro_batches_goes_on_at_a_step(tmp_path, monkeypatch):
+    undisturbed, _ = fit(Progress(tmp_path / "a.pth", minutes=0), steps=12, batch_size=2, iter_size=2)
+    kept = Progress(tmp_path / "b.pth", minutes=0)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(sys.modules[__name__], "Line", lambda: StoppedAfter(4 * 7 + 2))
+        fit(kept, steps=12, batch_size=2, iter_size=2)
+    resumed, _ = fit(kept, steps=12, batch_size=2, iter_size=2)
+    assert torch.equal(undisturbed.weight, resumed.weight) and torch.equal(undisturbed.bias, resumed.bias)
+
+
 def test_after_each_epoch_in_training_mode_again(caplog, progress):
     caplog.set_level(logging.INFO)
     model = nn.Linear(1, 1)
@@ -93,10 +109,8 @@ def test_after_each_epoch_in_training_mode_again(caplog, progress):
         return {"validation_loss": 7.0}
 
     group = {"params": model.parameters(), "lr": 0.0, "weight_decay": 0.0}
-    train(
-        model, PolySGD([group], max_step=6, momentum=0.0), Line(), terms, steps=6, batch_size=4, seed=0, workers=0,
-        device=CPU, amp=False, desc="test", progress=progress, after_epoch=after,
-    )  # fmt: skip
+    optimizer, recipe = PolySGD([group], max_step=6, momentum=0.0), Recipe(6, 4, seed=0, workers=0, device=CPU)
+    train(model, optimizer, Line(), terms, recipe, desc="test", progress=progress, after_epoch=after)
     assert epochs == [1, 2, 3]
     assert modes == [True] * 6
 

@@ -15,7 +15,7 @@ from run_sample import main
 from step.report.gallery import best_worst_and_between, choose, evenly, words_of_choice
 from step.report.pictures import image_iou, panels_of
 from step.report.step import FIGURES
-from step.shared.inputs import DataSet, labelled
+from step.shared.data import DataSet
 from tests.html_page import Element, check_page, read_page
 from tests.test_chain import error_of, only
 from voc12.image_set import read_list
@@ -232,7 +232,7 @@ def test_the_score_of_an_image_is_the_mean_over_the_labels_that_occur(finished_a
     for label in set(truth[known].tolist()) | set(mask[known].tolist()):
         one, other = (truth == label) & known, (mask == label) & known
         iou.append((one & other).sum() / (one | other).sum())
-    (image,) = labelled(args, ["demo_00003"])
+    (image,) = DataSet(args).labelled(["demo_00003"])
     assert image_iou(image, "mask + CRF", args=args, data=data) == pytest.approx(np.mean(iou))
     assert image_iou(image, "CAM", args=args, data=data) == 1.0
     (tmp_path / "sem_seg" / "demo_00003.png").unlink()
@@ -241,7 +241,7 @@ def test_the_score_of_an_image_is_the_mean_over_the_labels_that_occur(finished_a
 
 def test_panels_in_order_and_of_the_image_s_size(finished_args, tiny_voc):
     args = read_config(finished_args())
-    panels = panels_of(*labelled(args, ["demo_00002"]), args=args, data=DataSet(args))
+    panels = panels_of(*DataSet(args).labelled(["demo_00002"]), args=args, data=DataSet(args))
     with Image.open(tiny_voc / "JPEGImages" / "demo_00002.jpg") as image:
         size = (image.height, image.width, 3)
         np.testing.assert_array_equal(panels[0].picture, np.array(image.convert("RGB")))
@@ -255,13 +255,13 @@ def test_ranking_falls_back_to_what_is_there(finished_args, tiny_voc, tmp_path):
     data, ids = DataSet(args), all_ids(tiny_voc)
     for path in (tmp_path / "sem_seg").glob("*_crf.png"):
         path.unlink()
-    gallery = choose(labelled(args, ids), args, data)
+    gallery = choose(DataSet(args).labelled(ids), args, data)
     assert [image.image_id for image in gallery.shown] == [ids[0], ids[1], ids[3]]  # all equal: by ID
     assert gallery.ranked_by == "mask" and gallery.words.startswith("3 of 4 images")
     assert "by the IoU of mask: the 1 best, the 1 worst and 1 spread between." in gallery.words
     for path in (tmp_path / "sem_seg").glob("*.png"):
         path.unlink()
-    assert choose(labelled(args, ids), args, data).ranked_by == "CAM"
+    assert choose(DataSet(args).labelled(ids), args, data).ranked_by == "CAM"
 
 
 def test_what_is_void_has_no_score(finished_args, tiny_voc, tmp_path):
@@ -270,7 +270,7 @@ def test_what_is_void_has_no_score(finished_args, tiny_voc, tmp_path):
         Image.new("L", truth.size, 255).save(root / "SegmentationClass" / "demo_00000.png")
     args = read_config(finished_args(voc12_root=root))
     data = DataSet(args)
-    images = labelled(args, all_ids(tiny_voc))
+    images = DataSet(args).labelled(all_ids(tiny_voc))
     assert image_iou(images[0], "mask", args=args, data=data) is None
     assert [image.image_id for image in choose(images, args, data).shown] == all_ids(tiny_voc)[1:]
 
@@ -309,7 +309,7 @@ def test_threshold_curves_are_those_of_the_evaluations(finished_args, tmp_path):
 
 def test_cams_of_another_method_are_shown_as_well(finished_args, tmp_path):
     args = read_config(finished_args())
-    (image,), data = labelled(args, ["demo_00003"]), DataSet(args)
+    (image,), data = DataSet(args).labelled(["demo_00003"]), DataSet(args)
     before = panels_of(image, args=args, data=data)[2]
     path = tmp_path / "cam_out_dir" / "demo_00003.npy"
     maps = np.load(path, allow_pickle=True).item()

@@ -1,14 +1,12 @@
-"""What the steps share: which labels are used, and what CAMs of two readings lead to."""
+"""Which labels a data set has."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.formats.cam_formats import says_format
-from step.shared.inputs import DataSet, log_cams
+from step.shared.data import DataSet
 from voc12.image_labels import VOC_NAMES
 
 XML = "<annotation><object><name>{}</name></object></annotation>"
@@ -46,22 +44,3 @@ def test_a_label_file_that_is_named_comes_first(root):
     (root / "labels.txt").write_text("2007_000032 0\n")
     for names in (str(root / "names.txt"), str(VOC_NAMES)):
         assert labels(root, class_names=names, cls_labels=str(root / "labels.txt")) == [0]
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_two_readings_end_every_process_and_one_says_why(tmp_path, monkeypatch, first):
-    monkeypatch.setattr("step.shared.inputs.is_first", lambda: first)
-    made = tmp_path / "a.png"
-    made.touch()
-    seen = Counter({says_format("classes"): 2, says_format("crf"): 1})
-    with pytest.raises(InputError if first else SystemExit):
-        log_cams(Config(cam_out_dir="cams"), seen, made=[made, tmp_path / "never made.png"])
-    assert not made.exists()
-
-
-@pytest.mark.parametrize("formats", [[], ["crf"], ["classes", "sbe"], ["crf", "clip-es"]])
-def test_formats_that_do_not_look_alike_end_nothing(tmp_path, formats):
-    made = tmp_path / "a.png"
-    made.touch()
-    log_cams(Config(), Counter(map(says_format, formats)), made=[made])
-    assert made.exists()
