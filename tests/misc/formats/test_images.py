@@ -1,7 +1,9 @@
 """Images, saliency maps and label maps, whatever mode their files have."""
 
+import io
 import re
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,43 @@ def test_a_palette_image_has_its_colours(tmp_path):
 def test_alpha_is_dropped(tmp_path):
     found = read_image(saved(tmp_path / "a.png", Image.new("RGBA", (2, 2), (10, 20, 30, 0))))
     np.testing.assert_array_equal(found, np.broadcast_to([10, 20, 30], (2, 2, 3)))
+
+
+def in_exif(orientation: int) -> bytes:
+    """A JPEG, 4 × 3 pixels, whose EXIF says how to turn it."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, "JPEG", dpi=(72, 72), exif=exif)
+    return file.getvalue()
+
+
+def test_exif_does_not_turn_an_image(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(in_exif(6))
+    assert read_image(tmp_path / "a.jpg").shape == (3, 4, 3)
+
+
+def test_damaged_exif_leaves_the_pixels(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(in_exif(6))
+    whole = read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(in_exif(6).replace(b"Exif\0\0", b"Exif\0\0no TIFF"))
+    with pytest.raises(SyntaxError):
+        iio.imread(tmp_path / "a.jpg", plugin="pillow")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), whole)
+
+
+def test_a_path_is_no_address(tmp_path):
+    """imageio takes `folder.zip/a.png` for a file in an archive."""
+    (tmp_path / "folder.zip").mkdir()
+    write_grey(tmp_path / "folder.zip" / "a.png", RAMP)
+    np.testing.assert_array_equal(read_image(tmp_path / "folder.zip" / "a.png")[..., 0], RAMP)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_the_first_picture_of_an_animation(tmp_path, kind):
+    first, second = Image.new("RGB", (4, 3), (250, 0, 0)), Image.new("RGB", (4, 3), (0, 250, 0))
+    first.save(tmp_path / "a", kind, save_all=True, append_images=[second])
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.array(first))
 
 
 @pytest.mark.parametrize("name", ["2007_000032.jpg", "2007_000032.png"])
@@ -192,6 +231,14 @@ def test_every_label_survives(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with Image.open(tmp_path / "a.png") as image:
         assert (image.format, image.mode) == ("PNG", "L")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 2), (4, 3), (300, 400)])
+def test_a_grey_map_has_the_bytes_that_pillow_writes(tmp_path, shape):
+    values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    write_grey(tmp_path / "a.png", values)
+    Image.fromarray(values).save(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 # --- numbers
