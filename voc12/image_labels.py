@@ -63,9 +63,8 @@ class ImageLabels:
     def _where_not(self, image_id: str, annotation: Path) -> str:
         """Where there is no label of an image; a file that the user did not name is not named here either."""
         if self._listed and self.path != VOC_LABELS:
-            other = self._listed.with_ending(image_id)
-            advice = f"; the file lists {other!r}, but IDs have no ending" if other else ""
-            return f"neither in {self.path} nor at {annotation}{advice}"
+            advice = self._listed.advice(image_id)
+            return f"neither in {self.path} nor at {annotation}" + (f"; {advice}" if advice else "")
         listed = "VOC's labels do not list it, " if self.path else ""
         return f"{listed}there is no {annotation}, and --cls_labels names no label file"
 

@@ -4,7 +4,7 @@
 
 Every object of an annotation counts, also those marked difficult or truncated, as in VOC's published labels;
 of a mask every class number counts, however few pixels it has. An --out that ends in .csv gets class names
-(header image_id,classes), any other one lines 'ID c c …' of numbers from 0.
+(header image_id,classes) and may list IDs with blanks, any other one gets lines 'ID c c …' of numbers from 0.
 """
 
 import argparse
