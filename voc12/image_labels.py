@@ -8,7 +8,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
-from voc12.image_set import PROJECT, VOCRoot, composed, read_lines
+from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
 from voc12.label_file import LabelFile, closest
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
@@ -28,9 +28,9 @@ def read_class_names(path: str | Path) -> list[str]:
     for name in names:
         if name.casefold() == "background":
             raise InputError(f"{path}: {name!r} is no class name, 0 is background already: leave it out")
-        if composed(name) in before:
+        if nfc(name) in before:
             raise InputError(f"{path}: the class {name!r} occurs twice")
-        before.add(composed(name))
+        before.add(nfc(name))
     return names
 
 
@@ -86,11 +86,11 @@ def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
         raise InputError(f"{path}: no such annotation") from error
     except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
         raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
-    number = {composed(name): number for number, name in enumerate(class_names)}
+    number = {nfc(name): number for number, name in enumerate(class_names)}
     for name in names:
-        if composed(name) not in number:
+        if nfc(name) not in number:
             raise InputError(f"{path}: {name!r} is not among the class names {closest(name, class_names)}")
-    return sorted({number[composed(name)] for name in names})
+    return sorted({number[nfc(name)] for name in names})
 
 
 def masked_classes(path: Path, class_names: list[str]) -> list[int]:

@@ -44,8 +44,8 @@ class VOCRoot:
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
-def composed(name: str) -> str:
-    """A name in one Unicode form: an ü may be one character or two, which nobody can see."""
+def nfc(name: str) -> str:
+    """A name in the Unicode form NFC: two spellings of ü, one character or two, become equal."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -53,9 +53,9 @@ def near_miss(path: Path) -> str:
     """What to do about an image that is missing, judged by what lies there instead; empty if nothing does."""
     if Path(path.stem).suffix in IMAGE_ENDINGS:
         return "a list holds IDs, that is file names without their ending"
-    wanted = composed(path.stem).casefold()
+    wanted = nfc(path.stem).casefold()
     for other in path.parent.glob("*"):
-        if composed(other.stem).casefold() == wanted:
+        if nfc(other.stem).casefold() == wanted:
             if other.suffix in IMAGE_ENDINGS:
                 return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
             return f"{other.name!r} is there: convert it to JPEG or PNG"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files import replacing
-from voc12.image_set import IMAGE_ENDINGS, composed, read_text
+from voc12.image_set import IMAGE_ENDINGS, nfc, read_text
 
 CSV_HEADER = ["image_id", "classes"]
 BLANKS_NEED_CSV = f"list IDs with blanks in a .csv ({','.join(CSV_HEADER)})"
@@ -38,10 +38,10 @@ class LabelFile:
     def __init__(self, path: str | Path, class_names: list[str]) -> None:
         self.path, self.class_names = path, class_names
         self._in_names = is_csv(path)
-        self._number = {composed(name): number for number, name in enumerate(class_names)}
+        self._number = {nfc(name): number for number, name in enumerate(class_names)}
         self._rows: dict[str, Row] = {}
         for row in _csv_rows(path) if self._in_names else _text_rows(path):
-            before = self._rows.setdefault(composed(row.image_id), row)
+            before = self._rows.setdefault(nfc(row.image_id), row)
             if set(before.classes) != set(row.classes):
                 raise InputError(
                     f"{path}, line {row.line}: {row.image_id!r} shows {_listing(row)} here, "
@@ -51,19 +51,19 @@ class LabelFile:
 
     def get(self, image_id: str) -> list[int] | None:
         """The class numbers of an image, from 0, as listed; None if the file has no line for it."""
-        row = self._rows.get(composed(image_id))
+        row = self._rows.get(nfc(image_id))
         return None if row is None else [self._class(text, row) for text in row.classes]
 
     def advice(self, image_id: str) -> str:
         """What to do about an image that the file does not list; empty if there is nothing to suggest."""
-        names = (composed(f"{image_id}{ending}") for ending in IMAGE_ENDINGS)
+        names = (nfc(f"{image_id}{ending}") for ending in IMAGE_ENDINGS)
         with_ending = next((self._rows[name].image_id for name in names if name in self._rows), None)
         if with_ending:
             return f"the file lists {with_ending!r}, but IDs have no ending"
         return BLANKS_NEED_CSV if not self._in_names and _has_blanks(image_id) else ""
 
     def _class(self, text: str, row: Row) -> int:
-        number = self._number.get(composed(text)) if self._in_names else int(text)
+        number = self._number.get(nfc(text)) if self._in_names else int(text)
         if number is not None and number < len(self.class_names):
             return number
         if not self._in_names:
