@@ -11,7 +11,7 @@ from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.tables import report_paths
 from misc.formats.cam_file import CAM, write_cam
-from misc.formats.checkpoint import loaded
+from misc.formats.checkpoint import load_network
 from misc.pixels import normalised_pair, stride4
 from misc.run.device import autocast, loaders, pick_device, placed
 from misc.run.ledger import Product
@@ -67,7 +67,7 @@ def run(args: Config) -> None:
     if not ids:
         return
     device = pick_device(args.device)
-    model = loaded(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
+    model = load_network(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=loaders(args.workers, device))
 

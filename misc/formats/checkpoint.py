@@ -59,7 +59,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     fill(module, read_state(path), path, ignore=PUBLISHED_DUPLICATES)
 
 
-def loaded(network: Callable[[], Network], path: str | Path) -> Network:
+def load_network(network: Callable[[], Network], path: str | Path) -> Network:
     """A network with the weights of a checkpoint, without drawing first values for it.
 
     Raises    as load_weights

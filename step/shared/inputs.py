@@ -17,7 +17,7 @@ from misc.errors import InputError
 from misc.evaluation.confusion import counter
 from misc.files import remove
 from misc.formats.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
-from misc.formats.checkpoint import load_backbone, loaded
+from misc.formats.checkpoint import load_backbone, load_network
 from misc.formats.images import image_size
 from misc.formats.quick_look import cam_fault, file_fault, image_fault
 from misc.run.distributed import gathered, is_first, launched, on_first, share
@@ -269,7 +269,7 @@ def check_network(what: str, path: Path, network: Callable[[], nn.Module], prefl
     """Read a network's checkpoint, unless an earlier step is to make it."""
     preflight.reads(what, [path], remedy=remedy)
     if not preflight.promised(path) and path.is_file():
-        preflight.attempt(lambda: loaded(network, path))
+        preflight.attempt(lambda: load_network(network, path))
 
 
 def check_backbone(args: Config, preflight: Preflight) -> None:
