@@ -78,13 +78,3 @@ def at_full_size(scores_s4: torch.Tensor, size: tuple[int, int]) -> torch.Tensor
         return scores_s4.new_zeros((0, *size))
     full = F.interpolate(scores_s4[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
     return full[:, : size[0], : size[1]]
-
-
-def scores_fault(path: Path) -> str | None:
-    """What is wrong with a file of scores, as far as its table of contents tells."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            lacking = {f"{name}.npy" for name in ENTRIES} - set(archive.namelist())
-    except Exception as error:  # a damaged file can raise anything
-        return reason(error)
-    return f"it has no {min(lacking)}" if lacking else None
