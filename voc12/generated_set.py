@@ -23,7 +23,7 @@ VOC_CLASSES = (  # class number = position + 1
 )  # fmt: skip
 VOID = 255
 ID_PREFIX = "demo_"
-MIN_SIDE = 64  # below this the void rim eats the objects
+MIN_SIDE = 64  # pixels; in smaller images the void rim covers too much of the objects
 SUPERSAMPLING = 3
 MIN_VISIBLE = 0.025  # share of the image's pixels that each object keeps outside the void rim
 Size = tuple[int, int]  # height, width

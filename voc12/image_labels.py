@@ -9,7 +9,7 @@ from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
 from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
-from voc12.label_file import LabelFile, closest
+from voc12.label_file import LabelFile, did_you_mean
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
@@ -18,8 +18,8 @@ MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background an
 def read_class_names(path: str | Path) -> list[str]:
     """The C class names in the order of their numbers.
 
-    Raises    InputError if there are too few or too many, one occurs twice (in whatever Unicode form), or one is the
-              background, which has number 0 already.
+    Raises    InputError if there are too few or too many, if one occurs twice (in whatever Unicode form), or if one is
+              "background", which has the number 0 already.
     """
     names = read_lines(path)
     if not 1 <= len(names) <= MAX_CLASSES:
@@ -56,12 +56,12 @@ class ImageLabels:
         if keys is None:
             annotation = self.root.annotation(image_id)
             if not annotation.is_file():
-                raise InputError(f"no label for {image_id}: {self._where_not(image_id, annotation)}")
+                raise InputError(f"no label for {image_id}: {self._where_missing(image_id, annotation)}")
             keys = annotated_classes(annotation, self.class_names)
         return np.array(sorted(set(keys)), np.int64)
 
-    def _where_not(self, image_id: str, annotation: Path) -> str:
-        """Where there is no label of an image; a file that the user did not name is not named here either."""
+    def _where_missing(self, image_id: str, annotation: Path) -> str:
+        """Where a label was looked for. VOC's own label file is not named, since the user did not name it."""
         if self._listed and self.path != VOC_LABELS:
             advice = self._listed.advice(image_id)
             return f"neither in {self.path} nor at {annotation}" + (f"; {advice}" if advice else "")
@@ -84,12 +84,17 @@ def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
         names = [(item.text or "").strip() for item in ElementTree.parse(path).getroot().iterfind("object/name")]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such annotation") from error
-    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
+    except (
+        OSError,
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+    ) as error:  # the last two: an encoding that Python lacks
         raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
     number = {nfc(name): number for number, name in enumerate(class_names)}
     for name in names:
         if nfc(name) not in number:
-            raise InputError(f"{path}: {name!r} is not among the class names {closest(name, class_names)}")
+            raise InputError(f"{path}: {name!r} is not among the class names {did_you_mean(name, class_names)}")
     return sorted({number[nfc(name)] for name in names})
 
 

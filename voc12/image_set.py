@@ -11,7 +11,7 @@ from misc.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
-LONGEST_ID = 240  # bytes; file names have 255, endings like _scores.npz included
+LONGEST_ID = 240  # bytes; a file name may have 255, and endings such as _scores.npz are part of it
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +50,7 @@ def nfc(name: str) -> str:
 
 
 def near_miss(path: Path) -> str:
-    """What to do about an image that is missing, judged by what lies there instead; empty if nothing does."""
+    """What to do about an image that is missing, if a file of a similar name is there; else an empty text."""
     if Path(path.stem).suffix in IMAGE_ENDINGS:
         return "a list holds IDs, that is file names without their ending"
     wanted = nfc(path.stem).casefold()
@@ -63,7 +63,7 @@ def near_miss(path: Path) -> str:
 
 
 def find(path: str | Path) -> Path:
-    """`path` as given or, where there is nothing, below this project (for the lists it brings along)."""
+    """`path` if it exists; else the same path below this project, which brings some lists along."""
     given = Path(path)
     return given if given.exists() or given.is_absolute() else PROJECT / given
 

@@ -71,7 +71,7 @@ class LabelFile:
         elif _is_number(text):
             expected = "(names are expected in .csv, not numbers: see --class_names)"
         else:
-            expected = closest(text, self.class_names)
+            expected = did_you_mean(text, self.class_names)
         raise InputError(f"{self.path}, line {row.line}: {text!r} of {row.image_id} is no class {expected}")
 
 
@@ -79,8 +79,8 @@ def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
 
 
-def closest(name: str, class_names: list[str]) -> str:
-    """What to say behind a class name that does not exist."""
+def did_you_mean(name: str, class_names: list[str]) -> str:
+    """A remark on a class name that does not exist: the closest one that does, or where the names are set."""
     folded = {known.casefold(): known for known in class_names}
     match = get_close_matches(name.casefold(), folded, n=1)
     return f"(did you mean {folded[match[0]]!r}?)" if match else "(see --class_names)"
