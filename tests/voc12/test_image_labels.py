@@ -101,14 +101,14 @@ def test_annotations_alone(tmp_path):
     annotate(tmp_path, "a", "dog")
     labels = ImageLabels(None, VOCRoot(tmp_path), CLASSES)
     assert labels["a"].tolist() == [1]
-    with pytest.raises(InputError, match=r"^no label for b: there is no .*b\.xml, and --cls_labels names no"):
+    with pytest.raises(InputError, match=r"no label for b: .*b\.xml, .*--cls_labels"):
         labels["b"]
 
 
 def test_the_project_s_own_labels_are_not_called_a_file(tmp_path):
     labels = ImageLabels(VOC_LABELS, VOCRoot(tmp_path), read_class_names(VOC_NAMES))
     assert labels["2007_000032"].tolist() == [0, 14]
-    with pytest.raises(InputError, match=r"^no label for b: VOC's labels do not list it, there is no .*b\.xml, and --"):
+    with pytest.raises(InputError, match=r"no label for b: VOC's labels .*b\.xml, .*--cls_labels"):
         labels["b"]
 
 
@@ -130,8 +130,8 @@ def test_class_names(tmp_path):
         ("cat\ndog\ncat\n", "'cat' occurs twice"),
         ("K\u00fcche\nKu\u0308che\n", "'Ku\u0308che' occurs twice"),  # an umlaut is one letter or two
         ("\n".join(map(str, range(255))), "255 class"),
-        ("background\ncat\n", "'background' is no class name, 0 is background already: leave it out"),
-        ("cat\n Background \n", "'Background' is no class name, 0 is background already: leave it out"),
+        ("background\ncat\n", "'background' is no class name"),
+        ("cat\n Background \n", "'Background' is no class name"),
     ],
     ids=["none", "twice", "twice in Unicode", "too many", "background", "Background"],
 )

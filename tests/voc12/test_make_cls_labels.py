@@ -99,13 +99,13 @@ def test_a_failure_leaves_no_file(own_set, capsys):
 def test_what_cannot_be_used_is_named(own_set, capsys):
     (own_set / "classes.txt").write_text("Tasse\nLoeffel\nteapot\n", encoding="utf-8")
     wrong = error_of(arguments(own_set, "l.txt"), capsys)
-    assert "IMG_1_(ü).xml: 'tea pot' is not among the class names (did you mean 'teapot'?)" in wrong
+    assert "IMG_1_(ü).xml: 'tea pot'" in wrong and "did you mean 'teapot'" in wrong
     (own_set / "classes.txt").write_text("Tasse\n")
     wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
-    assert "IMG_1_(ü).png: holds the number 3, expected 0 to 1 and 255 (see --class_names)" in wrong
+    assert "IMG_1_(ü).png: holds the number 3, expected 0 to 1" in wrong and "--class_names" in wrong
     (own_set / "SegmentationClass" / "b.png").unlink()
     wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
-    assert "1 of 2 files missing, such as" in wrong and "b.png" in wrong and "--source" in wrong
+    assert "1 of 2 files missing" in wrong and "b.png" in wrong and "--source" in wrong
 
 
 @pytest.mark.parametrize(
