@@ -12,7 +12,7 @@ from misc.evaluation.tables import table_paths
 from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import load_network
 from misc.pixels import normalised_pair, stride4
-from misc.run.device import autocast, loading_threads, pick_device, placed
+from misc.run.device import autocast, loading_threads, pick_device, to_device
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
@@ -45,7 +45,7 @@ def make(args: Config, ids: list[str]) -> None:
     data = DataSet(args)
     device = pick_device(args.device)
     model = load_network(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
-    placed(model.for_inference(), device)
+    to_device(model.for_inference(), device)
     workers = loading_threads(args.workers, device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=workers)
 

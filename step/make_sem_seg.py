@@ -20,7 +20,7 @@ from misc.formats.score_file import at_full_size, write_scores
 from misc.method.masks import class_numbers, strongest
 from misc.method.random_walk import random_walk
 from misc.pixels import normalised_pair
-from misc.run.device import autocast, pick_device, placed, threads_beside, workers_beside_network
+from misc.run.device import autocast, pick_device, threads_beside, to_device, workers_beside_network
 from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
@@ -98,7 +98,7 @@ def make(args: Config, ids: list[str]) -> None:
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
     model = load_network(ResNet50SBE, args.bes_weights_name)
-    placed(model.for_inference(), device)
+    to_device(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):
         cam, remarks = read_cam_of(args, item, tuple(size), len(data.class_names))

@@ -10,7 +10,7 @@ from torch import nn
 
 from misc.config import Config
 from misc.formats.checkpoint import load_backbone, save_weights
-from misc.run.device import loading_threads, pick_device, placed
+from misc.run.device import loading_threads, pick_device, to_device
 from misc.run.distributed import all_sum, is_first, own_part
 from misc.run.log import progress_bar
 from misc.run.plan import OneFile, Plan
@@ -56,7 +56,7 @@ def make(args: Config, ids: list[str]) -> None:
     device = pick_device(args.device)
     model = ResNet50CAM(len(data.class_names))
     load_backbone(model.resnet50, args.backbone_weights)
-    placed(model, device)
+    to_device(model, device)
     recipe = Recipe(
         steps_per_epoch(len(ids), args.cam_batch_size) * args.cam_num_epoches,
         args.cam_batch_size,
@@ -95,7 +95,7 @@ def validation_loss(
     model: ResNet50CAM, dataset: ClassifierValidation, batch_size: int, *, workers: int, device: torch.device
 ) -> float:
     """Mean soft-margin loss over all validation images, the last batch included. The model is left as it is."""
-    network = placed(deepcopy(model).for_inference(), device)
+    network = to_device(deepcopy(model).for_inference(), device)
     total = torch.zeros((), dtype=torch.float64)
     batches = own_part(batches_of(len(dataset), batch_size))
     with progress_bar(len(batches) * batch_size, "validate") as bar:
