@@ -31,7 +31,7 @@ class FoldedConv2d(nn.Module):
         shortcut  (N, out_channels, h, w), may be overwritten by the result
         """
         given = (x,) if shortcut is None else (x, shortcut)
-        if in_float32_on_cpu(x) and not recorded(self.convolution, *given) and compiled.available():
+        if in_float32_on_cpu(x) and not recorded(self.convolution, *given) and compiled.is_compiled():
             if self._frozen is None:
                 self._frozen = FrozenConvolution(self.convolution)
             return self._frozen(x, relu=self.relu, shortcut=shortcut)

@@ -87,13 +87,13 @@ class WinogradConv2d(nn.Conv2d):
         return (y if self.bias is None else y + self.bias).permute(0, 3, 1, 2)
 
 
-def float32_on_cpu(tensor: torch.Tensor) -> bool:
+def is_float32_on_cpu(tensor: torch.Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 def in_float32_on_cpu(x: torch.Tensor) -> bool:
     """Whether a convolution of x is computed in float32 on the CPU."""
-    return float32_on_cpu(x) and not torch.is_autocast_enabled("cpu")
+    return is_float32_on_cpu(x) and not torch.is_autocast_enabled("cpu")
 
 
 def recorded(convolution: nn.Conv2d, *given: torch.Tensor) -> bool:
