@@ -87,11 +87,8 @@ static void multiply_panel(int64_t depth, operand a, const float *panel, target 
 {
     vector sums[ROWS][2];
 #pragma GCC unroll 12
-    for (int i = 0; i < ROWS; i++) {
-        /* y is far away: fetch the lines of this tile, which the end needs, and those of one of the next tiles */
-        __builtin_prefetch(to.y + i * to.stride, 1), __builtin_prefetch(to.y + (i + 2 * ROWS) * to.stride, 1);
+    for (int i = 0; i < ROWS; i++)
         sums[i][0] = sums[i][1] = (vector){0};
-    }
 #pragma GCC unroll 4
     for (int64_t k = 0; k < depth; k++) {
         vector left = *(const vector *)(panel + k * COLUMNS), right = *(const vector *)(panel + k * COLUMNS + LANES);
@@ -235,10 +232,6 @@ static void transform_tile(const convolution *c, position at, const float *zeros
         pixels[i] = inside ? c->x + ((at.image * c->height + y) * c->width + x) * c->channels : zeros;
     }
     for (int64_t channel = 0; channel < c->channels; channel += LANES) {
-        if (channel % LINE == 0) /* fetch the same channels of the tile to the right */
-            for (int y = 0; y < TILE; y++)
-                for (int x = TILE - STEP; x < TILE; x++)
-                    __builtin_prefetch(pixels[y * TILE + x] + STEP * c->channels + channel);
         vector columns[TILE][TILE];
         for (int x = 0; x < TILE; x++) {
             vector d[TILE], v[TILE];
