@@ -25,6 +25,7 @@ from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_sbe import ResNet50SBE
 from step.shared import paths
 from step.shared.cams import Cams, log_cams, read_cam_of
@@ -98,7 +99,7 @@ def make(args: Config, ids: list[str]) -> None:
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
     model = load_network(ResNet50SBE, args.bes_weights_name)
-    to_device(model.for_inference(), device)
+    to_device(fast_on_cpu(model.eval()), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):
         cam, remarks = read_cam_of(args, item, tuple(size), len(data.class_names))
