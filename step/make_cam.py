@@ -62,7 +62,7 @@ def make(args: Config, ids: list[str]) -> None:
     def save(item: tuple[str, CAM]) -> None:
         write_cam(paths.cam(args, item[0]), item[1])
 
-    for _ in parallel_map(save, cams(), workers=1, threads=True, desc="make_cam", total=len(ids)):
+    for _ in parallel_map(save, cams(), workers=1, desc="make_cam", total=len(ids)):
         pass
 
 

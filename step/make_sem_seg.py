@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from misc.config import Config
-from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
 from misc.evaluation.tables import table_paths
 from misc.formats.checkpoint import load_network
@@ -29,6 +28,7 @@ from net.cpu.fast import fast_on_cpu
 from net.resnet50_sbe import ResNet50SBE
 from step.shared import paths
 from step.shared.cams import Cams, log_cams, read_cam_of
+from step.shared.crf import CRFBackend, dense_crf_of
 from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
@@ -65,7 +65,14 @@ def plan(args: Config) -> Plan:
     stale_scores = [] if args.save_scores else [paths.scores(args, image_id) for image_id in ids]
     return Plan(
         ids=ids,
-        reads=[images, Images(data, ids), Labels(data, ids), Cams(args, data, ids, data.root.image), network],
+        reads=[
+            images,
+            Images(data, ids),
+            Labels(data, ids),
+            Cams(args, data, ids, data.root.image),
+            network,
+            CRFBackend(args),
+        ],
         makes=PerImage(
             partial(mask_paths, args), leftovers=[*table_paths(paths.mask_scores_json(args)), *stale_scores]
         ),
@@ -145,7 +152,7 @@ def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> Saved:
     """Run the CRF on one image's winners and write its files."""
     numbers = class_numbers(item.keys)
     image = read_image(data.root.image(item.image_id))
-    refined = DenseCRF(image, len(numbers), sxy=CRF_REACH).refine(item.winners)
+    refined = dense_crf_of(args, image, len(numbers), sxy=CRF_REACH).refine(item.winners)
     write_mask(paths.mask(args, item.image_id), numbers[item.winners])
     write_mask(paths.crf_mask(args, item.image_id), numbers[refined])
     write_grey(paths.edge(args, item.image_id), (item.edge * 255).astype(np.uint8))

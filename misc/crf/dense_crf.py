@@ -133,9 +133,9 @@ def unary_from_probabilities(probabilities: np.ndarray) -> np.ndarray:
 def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") -> BackendName:
     """The backend that is meant: never "auto". A manifest should hold this.
 
-    Raises    InputError where "c" is asked for and no compiler takes it.
+    Raises    InputError where a backend is asked for by name and is not there.
     """
-    from misc.crf import c_backend
+    from misc.crf import c_backend, pydensecrf_backend
 
     on_gpu = not str(device).startswith("cpu")
     if backend == "auto":
@@ -145,6 +145,8 @@ def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") 
             "the dense CRF's backend c needs a C compiler, and there is none that compiles it: install one, name it in "
             "CC, or take the backend torch"
         )
+    if backend == "pydensecrf":
+        pydensecrf_backend.load()
     return backend
 
 

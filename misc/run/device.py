@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def threads_beside(workers: int) -> Iterator[None]:
-    """Within, torch uses the cores that `workers` processes leave, one at least.
+    """Within, each thread that calls torch has as many of torch's own as `workers` threads leave cores, one at least.
 
     More threads than free cores would wait for each other at the end of every operation.
     """
