@@ -38,7 +38,7 @@ exp_times: 3
 
 @pytest.fixture(scope="module")
 def readme() -> str:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    text = (PROJECT / "docs" / "data.md").read_text(encoding="utf-8")
     return re.search(r"^## Your own photographs$(.*?)^## ", text, re.M | re.S)[1]
 
 

@@ -98,7 +98,7 @@ def coloured_boundary_label(label: np.ndarray) -> np.ndarray:
     return table[label]
 
 
-def shrunk(panel: Panel, long_side: int) -> Panel:
+def shrink(panel: Panel, long_side: int) -> Panel:
     """The panel with a picture whose long side is at most `long_side` pixels; never enlarged."""
     if panel.picture is None or max(panel.picture.shape[:2]) <= long_side:
         return panel

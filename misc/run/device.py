@@ -45,7 +45,7 @@ def loading_threads(workers: int, device: torch.device) -> int:
 
 
 def workers_beside_network(workers: int, device: torch.device) -> int:
-    """Processes that work while the network does: on a CPU they get half of the cores."""
+    """How many workers run while the network does: on a CPU they get half of the cores."""
     return workers if device.type == "cuda" else min(workers, max(1, available_cores() // 2))
 
 

@@ -1,6 +1,6 @@
 """Several processes through torchrun: which one this is, and what they tell each other.
 
-Without torchrun there is one process, and everything here is as good as absent.
+Without torchrun there is one process, and these functions return what they are given.
 """
 
 import os
@@ -16,8 +16,8 @@ import torch.distributed as dist
 from misc.config import available_cores
 from misc.errors import InputError
 
-# One process may work for hours while the others wait; torchrun notices the death of any of them.
-PATIENCE = timedelta(days=7)
+# One process may work for hours while the others wait. torchrun notices when one of them dies.
+TIMEOUT = timedelta(days=7)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,7 +36,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(available_cores())  # torchrun would give each process one
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     yield
     dist.destroy_process_group()  # not after an exception: the others may never come here
 

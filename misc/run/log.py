@@ -18,8 +18,8 @@ def start_log(name: str) -> None:
     Of several processes the first one does; of the others, only what goes wrong is said.
     """
     logging.captureWarnings(True)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # "generated new fontManager", on a first run
-    logging.raiseExceptions = False  # a full disk ends no run by its log, and a step says it in one line
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # a first run says "generated new fontManager"
+    logging.raiseExceptions = False  # where a full disk loses a line of the log, the step that writes says so
     if not is_first():
         logging.basicConfig(level=logging.CRITICAL, handlers=[logging.NullHandler()], force=True)
         return
@@ -30,8 +30,8 @@ def start_log(name: str) -> None:
     except OSError as error:
         raise InputError(f"cannot write the log {path}: {error.strerror}") from error
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_terminal = _BesideBars()
-    to_terminal.addFilter(lambda record: record.levelno < logging.ERROR)  # the driver prints those itself
+    to_terminal = _AboveBars()
+    to_terminal.addFilter(lambda record: record.levelno < logging.ERROR)  # misc/run/process.py prints errors
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_terminal, to_file], force=True)
 
@@ -39,12 +39,12 @@ def start_log(name: str) -> None:
 def progress_bar(total: int | None, desc: str, *, initial: int = 0) -> tqdm:
     """A bar that counts images; of several processes only the first one shows its own."""
     return tqdm(
-        total=total, desc=desc, unit="image", initial=initial, disable=not is_first(), file=_WhileItWorks(sys.stderr)
+        total=total, desc=desc, unit="image", initial=initial, disable=not is_first(), file=_LossyStream(sys.stderr)
     )
 
 
-class _WhileItWorks:
-    """A stream whose reader may leave (| head) and whose disk may fill up: what is lost is in the log file."""
+class _LossyStream:
+    """A stream whose reader may leave (| head) and whose disk may fill up. The log file keeps what is lost here."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -61,10 +61,10 @@ class _WhileItWorks:
         return getattr(self._stream, name)
 
 
-class _BesideBars(logging.Handler):
+class _AboveBars(logging.Handler):
     """Prints above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        out = _WhileItWorks(sys.stdout)
+        out = _LossyStream(sys.stdout)
         tqdm.write(self.format(record), file=out)
         out.flush()

@@ -54,7 +54,8 @@ def ordered_map(
         yield from map(function, items)
         return
     pool: Executor = ThreadPoolExecutor(workers) if threads else ProcessPoolExecutor(workers, initializer=_begin_worker)
-    at_hand = isinstance(items, Sized)  # what is to be computed first would keep a result that is ready
+    # a generator has to compute its next item first, and a result that is ready should not wait for that
+    at_hand = isinstance(items, Sized)
     try:
         waiting: deque[Future[Result]] = deque()
         for item in items:

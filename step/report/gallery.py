@@ -6,7 +6,7 @@ from typing import NamedTuple
 from misc.config import Config
 from misc.errors import InputError
 from misc.report.page import Card, thumbnail
-from misc.report.panels import shrunk
+from misc.report.panels import shrink
 from misc.run.parallel import parallel_map
 from step.report.pictures import SCORED, image_iou, made_paths, panels_of
 from step.shared.data import DataSet, Labelled
@@ -108,5 +108,5 @@ def card_of(image: Labelled, *, args: Config, data: DataSet) -> Card:
         image.image_id,
         [int(key) + 1 for key in image.labels],
         {kind: image_iou(image, kind, args=args, data=data) for kind in SCORED},
-        [thumbnail(shrunk(panel, THUMBNAIL)) for panel in panels_of(image, args=args, data=data)],
+        [thumbnail(shrink(panel, THUMBNAIL)) for panel in panels_of(image, args=args, data=data)],
     )

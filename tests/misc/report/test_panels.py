@@ -16,7 +16,7 @@ from misc.report.panels import (
     coloured_boundary_label,
     coloured_mask,
     grey,
-    shrunk,
+    shrink,
 )
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_boundary_label_is_refused():
 @given(height=st.integers(1, 60), width=st.integers(1, 60), flat=st.booleans())
 def test_shrunk_keeps_the_shape_and_never_enlarges(height, width, flat):
     picture = np.zeros((height, width, 3), np.uint8)
-    small = shrunk(Panel("mask", picture, flat=flat), 20).picture
+    small = shrink(Panel("mask", picture, flat=flat), 20).picture
     assert max(small.shape[:2]) == min(20, max(height, width))
     if max(height, width) > 20:
         assert small.shape[0] == pytest.approx(height * 20 / max(height, width), abs=1) and small.shape[1] >= 1
@@ -88,9 +88,9 @@ def test_shrunk_keeps_the_shape_and_never_enlarges(height, width, flat):
 def test_a_drawing_is_shrunk_without_new_colours():
     stripes = np.zeros((40, 40, 3), np.uint8)
     stripes[::2] = 200
-    assert set(shrunk(Panel("mask", stripes, flat=True), 13).picture.ravel().tolist()) <= {0, 200}
-    assert len(set(shrunk(Panel("input", stripes), 13).picture.ravel().tolist())) > 2
+    assert set(shrink(Panel("mask", stripes, flat=True), 13).picture.ravel().tolist()) <= {0, 200}
+    assert len(set(shrink(Panel("input", stripes), 13).picture.ravel().tolist())) > 2
 
 
 def test_nothing_stays_nothing():
-    assert shrunk(Panel("mask", None, "run make_sem_seg"), 13).picture is None
+    assert shrink(Panel("mask", None, "run make_sem_seg"), 13).picture is None
