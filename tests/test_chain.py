@@ -236,6 +236,7 @@ def test_a_training_that_diverges_saves_nothing(tiny_args, tmp_path, capsys):
     assert "diverged" in (tmp_path / "log.log").read_text()  # the log says how the run ended
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
     """As in `run_sample.py … | head`: what is left to say goes to the log file."""
     command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
@@ -248,6 +249,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
     assert "epoch 1/1" in (tmp_path / "log.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_terminal_on_a_full_disk_does_not_end_the_run(tiny_args, tmp_path):
     with open("/dev/full", "w") as full:
         command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
