@@ -1,4 +1,4 @@
-"""The published way of computing each inference step, written from the specification.
+"""The published way of computing each inference step, written from docs/method.md ("section" is one of its).
 
 Plain and honest: what a researcher writes with torch's and NumPy's defaults, one image after the other, in one
 process, float32, NCHW. These functions are also a second, independent reference for the tests.
@@ -23,7 +23,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224,
 
 
 def load_pair(path: Path, scale: float) -> tuple[torch.Tensor, tuple[int, int]]:
-    """SPEC "Data" and 2: the rescaled (bicubic), normalised image with its mirror image (2, 3, H·s, W·s); (H, W)."""
+    """Section 2: the rescaled (bicubic), normalised image with its mirror image (2, 3, H·s, W·s); (H, W)."""
     image = Image.open(path).convert("RGB")
     width, height = image.size
     if scale != 1:
@@ -36,7 +36,7 @@ def load_pair(path: Path, scale: float) -> tuple[torch.Tensor, tuple[int, int]]:
 def make_cam(
     network: PublishedClassifier, image: Path, keys: np.ndarray, target: Path, scales: Sequence[float]
 ) -> None:
-    """SPEC 2, from file to file: all C channels at each scale, summed, then the image's classes kept."""
+    """Section 2, from file to file: all C channels at each scale, summed, then the image's classes kept."""
     strided, high_res = [], []
     for scale in scales:
         pair, (height, width) = load_pair(image, scale)
@@ -58,7 +58,7 @@ def load_cam(path: Path) -> dict[str, np.ndarray]:
 
 
 def dense_crf(image: np.ndarray, labels: np.ndarray, n_labels: int, sxy: int) -> np.ndarray:
-    """SPEC "Dense CRF": a new CRF, with its own filters, for every label map."""
+    """Section 8: a new CRF, with its own filters, for every label map."""
     height, width = labels.shape
     crf = pydensecrf.densecrf.DenseCRF2D(width, height, n_labels)
     crf.setUnaryEnergy(unary_from_labels(labels, n_labels, gt_prob=0.7, zero_unsure=False))
@@ -70,7 +70,7 @@ def dense_crf(image: np.ndarray, labels: np.ndarray, n_labels: int, sxy: int) ->
 def make_boundary_label(
     image_path: Path, saliency_path: Path, cam_path: Path, conf_path: Path, label_path: Path, n_classes: int
 ) -> None:
-    """SPEC 4, from files to files, with the published settings."""
+    """Section 4, from files to files, with the published settings."""
     image, saliency = np.array(Image.open(image_path).convert("RGB")), np.array(Image.open(saliency_path))
     cam = load_cam(cam_path)
     numbers = np.concatenate([[0], cam["keys"] + 1])
@@ -87,7 +87,7 @@ def make_boundary_label(
 
 
 def boundary_label(conf: np.ndarray, saliency: np.ndarray, n_classes: int) -> np.ndarray:
-    """SPEC 4.3 to 4.5: a mean filter for the background and for each of the C classes, present or not."""
+    """Section 4: a mean filter for the background and for each of the C classes, present or not."""
     masks = torch.from_numpy(np.stack([conf == number for number in range(n_classes + 1)]).astype(np.float32))
     shares = F.avg_pool2d(masks[None], 13, stride=1, padding=6, count_include_pad=False)[0]
     p0 = shares[0].numpy()
@@ -108,13 +108,13 @@ def boundary_label(conf: np.ndarray, saliency: np.ndarray, n_classes: int) -> np
 
 
 def walk_offsets(radius: int) -> list[tuple[int, int]]:
-    """SPEC 6.2: one of each pair of opposite offsets less than `radius` apart."""
+    """Section 6: one of each pair of opposite offsets less than `radius` apart."""
     reach = range(-radius + 1, radius)
     return [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx < radius * radius and (dy, dx) > (0, 0)]
 
 
 def walk_pairs(edge: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """SPEC 6.2 by index tables: for all pairs of interacting pixels, their flat indices and their affinity."""
+    """Section 6 by index tables: for all pairs of interacting pixels, their flat indices and their affinity."""
     h, w = edge.shape
     margin = radius - 1
     outside = F.pad(edge, (margin, margin, 0, margin), value=1.0)
@@ -140,7 +140,7 @@ def walk_pairs(edge: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Ten
 def random_walk_dense(
     cam: torch.Tensor, edge: torch.Tensor, *, beta: float = 5, exp_times: int = 8, radius: int = 5
 ) -> torch.Tensor:
-    """SPEC 6.2 as written: the dense (h·w)² transition matrix in float32, squared exp_times times.
+    """Section 6 as written: the dense (h·w)² transition matrix in float32, squared exp_times times.
 
     cam (K, h, w), edge (h, w) float32 → (K, h, w) float32.
     """
@@ -160,7 +160,7 @@ def random_walk_dense(
 def random_walk_double(
     cam: np.ndarray, edge: np.ndarray, *, beta: float = 5, exp_times: int = 8, radius: int = 5
 ) -> np.ndarray:
-    """SPEC 6.2 in double precision, step by step: what both sides of the benchmark are measured against."""
+    """Section 6 in double precision, step by step: what both sides of the benchmark are measured against."""
     first, second, affinity = (part.numpy() for part in walk_pairs(torch.from_numpy(edge).double(), radius))
     n = edge.size
     upper = scipy.sparse.csr_array((affinity**beta, (first, second)), shape=(n, n))
@@ -174,7 +174,7 @@ def random_walk_double(
 
 @torch.no_grad()
 def make_sem_seg(network: PublishedBoundaryNetwork, image_path: Path, cam_path: Path, folder: Path) -> None:
-    """SPEC 6, from files to files, with the published settings."""
+    """Section 6, from files to files, with the published settings."""
     cam = load_cam(cam_path)
     pair, (height, width) = load_pair(image_path, 1)
     edge = network.edge(pair)

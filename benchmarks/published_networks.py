@@ -1,4 +1,4 @@
-"""The published way of running and training both networks, written from the specification (SPEC 1, 5).
+"""The published way of running and training both networks, written from docs/method.md ("section" is one of its).
 
 What a researcher writes with torch's defaults: float32, NCHW, batch norm as a layer of its own. Tensor names are
 those of the checkpoints, so the same files fill these networks and those in `net/`.
@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import ResNet, resnet50
 
-MOMENTUM = 1e-4  # SPEC 1: the weight decay lands in the momentum argument
+MOMENTUM = 1e-4  # Section 1: the weight decay lands in the momentum argument
 WEIGHT_DECAY = 1e-4
-LABEL_BACKGROUND, LABEL_FOREGROUND, LABELS_BOUNDARY = 0, 50, (100, 150, 250)  # SPEC 4.4
+LABEL_BACKGROUND, LABEL_FOREGROUND, LABELS_BOUNDARY = 0, 50, (100, 150, 250)  # Section 4
 
 
 def backbone_stride16() -> ResNet:
-    """ResNet-50, strides (2, 2, 2, 1), no dilation (SPEC 1)."""
+    """ResNet-50, strides (2, 2, 2, 1), no dilation (Section 1)."""
     network = resnet50(weights=None)
     for layer in (network.layer4[0].conv2, network.layer4[0].downsample[0]):
         layer.stride = (1, 1)
@@ -30,7 +30,7 @@ def tap1(network: ResNet, images: torch.Tensor) -> torch.Tensor:
 
 
 class PublishedClassifier(nn.Module):
-    """SPEC 1: attention pooling over layer4; the output of layer2 is detached, conv1 and bn1 are frozen."""
+    """Section 1: attention pooling over layer4; the output of layer2 is detached, conv1 and bn1 are frozen."""
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class PublishedClassifier(nn.Module):
         return self.classifier(x.mean(dim=(2, 3), keepdim=True)).view(n, -1)
 
     def all_maps(self, pair: torch.Tensor) -> torch.Tensor:
-        """SPEC 2: (2, 3, H, W), an image and its mirror image → (C, ⌈H/16⌉, ⌈W/16⌉)."""
+        """Section 2: (2, 3, H, W), an image and its mirror image → (C, ⌈H/16⌉, ⌈W/16⌉)."""
         maps = F.relu(self.classifier(self.features(pair)))
         return maps[0] + maps[1].flip(-1)
 
 
 class PublishedBoundaryNetwork(nn.Module):
-    """SPEC 5: five taps, a head each, one logit at stride 4.
+    """Section 5: five taps, a head each, one logit at stride 4.
 
     detach_taps   False: the whole network is in the autograd graph and its parameters require gradients, though only
                   the heads are given to the optimiser. True: gradients stop at the taps, a kinder comparison.
@@ -97,7 +97,7 @@ class PublishedBoundaryNetwork(nn.Module):
         return self.fc_edge6(torch.cat(edges, dim=1))
 
     def edge(self, pair: torch.Tensor) -> torch.Tensor:
-        """SPEC 6.1: (2, 3, H, W), an image and its mirror image → (h, w), mean of the two logits, sigmoid."""
+        """Section 6: (2, 3, H, W), an image and its mirror image → (h, w), mean of the two logits, sigmoid."""
         logits = self(pair)[:, 0]
         return torch.sigmoid(logits[0] / 2 + logits[1].flip(-1) / 2)
 
@@ -106,19 +106,19 @@ class PublishedBoundaryNetwork(nn.Module):
 
 
 def sgd(groups: Iterable[dict[str, object]]) -> torch.optim.SGD:
-    """The optimiser of SPEC 1 at its first step: the rate decays outside."""
+    """The optimiser of Section 1 at its first step: the rate decays outside."""
     return torch.optim.SGD(list(groups), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
 def classifier_loss(network: PublishedClassifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """SPEC 1: multi-label soft margin."""
+    """Section 1: multi-label soft margin."""
     return F.multilabel_soft_margin_loss(network(images), labels)
 
 
 def boundary_loss(
     network: PublishedBoundaryNetwork, images: torch.Tensor, label: torch.Tensor, saliency: torch.Tensor
 ) -> torch.Tensor:
-    """SPEC 5, the four terms of SBE: images (N, 3, H, W), label (N, h, w) uint8, saliency (N, H, W)."""
+    """Section 5, the four terms of SBE: images (N, 3, H, W), label (N, h, w) uint8, saliency (N, H, W)."""
     p = torch.sigmoid(network(images)).squeeze(1).clamp(1e-4, 1 - 1e-4)
     saliency = F.interpolate(saliency.unsqueeze(1), size=p.shape[1:], mode="bilinear", align_corners=False).squeeze(1)
     boundary_mask = torch.zeros_like(p)

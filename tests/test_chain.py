@@ -60,7 +60,7 @@ def test_chain_at_once_and_step_by_step(tiny_voc, tiny_args, tmp_path, capsys):
 
 
 def check_artifacts(root: Path, out: Path, image_id: str) -> None:
-    """One image's files have the types, shapes and values of SPEC."""
+    """One image's files have the types, shapes and values of docs/files.md."""
     with Image.open(root / "JPEGImages" / f"{image_id}.jpg") as image:
         size = image.size[::-1]
     grid = ((size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1)
