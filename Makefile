@@ -1,8 +1,8 @@
-# make demo   the whole chain on a small generated set, in minutes on two CPU cores
-# make test   ruff, mypy and the fast tests, under four minutes on two CPU cores; what CI runs
-# make test-all  ruff, mypy and all tests: full disks and terminals, kills, several processes, odd compilers, Chromium
-# make soak   kills and damaged files in large numbers, about half an hour
-# make bench  our steps against the published way of computing the same, about an hour on two cores
+# make demo      the whole chain on a small generated set, in minutes on two CPU cores
+# make test      ruff, mypy and the fast tests, under four minutes on two CPU cores; CI runs it
+# make test-all  ruff, mypy and all tests: full disks, kills, several processes, large inputs, Chromium as well
+# make soak      the tests of kills and of damaged files with large numbers, about half an hour
+# make bench     our steps against the published way of computing the same, about an hour on two cores
 # All make .venv if it is not there. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
