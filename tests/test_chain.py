@@ -155,15 +155,11 @@ def own_copy(tiny_voc, tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--nonsense", "1"], "nonsense"),
         (["--seed", "many"], "seed"),
         (["--voc12_root", "/nowhere"], "/nowhere"),
         (["--train_aug_list", "missing.txt"], "missing.txt"),
         (["--device", "abacus"], "abacus"),
         (["--class_names", "missing_names.txt"], "missing_names.txt"),
-        (["--cam_batch_size", "100"], "--cam_batch_size"),
-        (["--backbone_weights", "missing.pth"], "missing.pth"),
-        (SWITCHED_OFF, "nothing to do"),
     ],
 )
 def test_refused_before_anything_runs(arguments, expected, tiny_args, tmp_path, capsys):

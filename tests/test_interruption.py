@@ -89,7 +89,7 @@ def assert_same(out: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [["train_cam"], pytest.param(CHAIN, marks=pytest.mark.slow)], ids=["one", "every"])
-def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort, record_property):
+def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort):
     """A run is killed once in each of these steps, a new one going on where the last one ended; several stories."""
     expected = undisturbed(tiny_args)
     took = seconds_of((expected / "log.log").read_text())
@@ -113,7 +113,6 @@ def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort
             kills += code != 0
         succeed(command_for(tiny_args, out))
         assert_same(out, expected)
-    record_property("kills", kills)
     print(f"{kills} kills")
     assert kills >= effort(1, 8) * (len(steps) + 1) // 2  # a short step may have ended
 
@@ -156,14 +155,22 @@ def workers_of(pid: int) -> set[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_told_to_end_takes_its_workers_along(signum, tiny_args, tmp_path):
+@pytest.mark.parametrize(
+    ("send", "signum"),
+    [
+        (os.kill, signal.SIGINT),
+        (os.kill, signal.SIGTERM),
+        (os.kill, signal.SIGKILL),
+        (os.killpg, signal.SIGINT),  # as a terminal does: to all processes of a run, whatever they are doing
+    ],
+)
+def test_a_run_that_is_told_to_end_takes_its_workers_along(send, signum, tiny_args, tmp_path):
     run = Run(command_for(tiny_args, tmp_path))
     before: set[int] = set()
     while run.poll() is None and not workers_of(run.pid) & before:
         before = workers_of(run.pid)
         time.sleep(0.01)
-    run.send_signal(signum)
+    send(run.pid, signum)
     code, error = run.ends()
     assert ended(run.pid), "processes outlived the run"
     assert code == -signum and "Traceback" not in error
@@ -179,20 +186,6 @@ def ended(session: int) -> bool:
         time.sleep(0.2)
     os.killpg(session, signal.SIGKILL)
     return False
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_run_and_its_workers_without_a_word(tiny_args, tmp_path):
-    """A terminal sends SIGINT to all processes of a run, whatever they are doing."""
-    run = Run(command_for(tiny_args, tmp_path))
-    before: set[int] = set()
-    while run.poll() is None and not workers_of(run.pid) & before:
-        before = workers_of(run.pid)
-        time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGINT)
-    code, error = run.ends()
-    assert ended(run.pid), "processes outlived the run"
-    assert code == -signal.SIGINT and "Traceback" not in error
 
 
 @pytest.mark.slow
