@@ -12,6 +12,6 @@ class InputError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What another library says of an error, on one line: its kind and its first line, without colours."""
+    """The text of another library's error, on one line: its type and its first line, without terminal colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")
     return " ".join(text.splitlines()[0].split())

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Writing files so that nobody ever reads half of one; removing them; strict JSON."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The folder is made if need be. A file system that refuses (full, read-only) is an InputError.
     """
     target = Path(path)
-    # short, since a file's name may be as long as the file system allows
+    # `mark` is short and stands for the file's name, which may be as long as the file system allows
     mark = hashlib.blake2b(os.fsencode(target.name), digest_size=6).hexdigest()
     temporary = target.parent / f".{mark}.{_host()}.{os.getpid()}.tmp"
     try:
@@ -33,15 +33,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # nothing was made, or what has to be said is on its way already
+        with suppress(OSError):  # `temporary` is gone after the renaming; after an error, that error counts
             temporary.unlink()
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that killed processes left: those of this machine at once, others after a day."""
+    """Remove the temporary files of killed processes: at once if they ran on this machine, else after a day."""
     for path in folder.glob(".*.tmp"):
         *_, host, pid, _ = ("", "", *path.name.split("."))
-        with suppress(OSError):  # somebody else was quicker
+        with suppress(OSError):  # another process removed the file first
             ours = host == _host() and pid.isdecimal()
             if not _is_alive(int(pid)) if ours else time.time() - path.stat().st_mtime > ABANDONED_AFTER:
                 path.unlink()
@@ -56,7 +56,7 @@ def remove(path: Path) -> None:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """What a JSON text holds; ValueError also for NaN and infinities, which Python would take."""
+    """What a JSON text holds; ValueError also for NaN and infinities, which json.loads accepts."""
     return json.loads(text, parse_float=_finite, parse_constant=_finite)
 
 

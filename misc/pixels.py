@@ -16,7 +16,7 @@ def normalise(image: np.ndarray) -> np.ndarray:
 def normalised_pair(image: torch.Tensor, device: torch.device) -> torch.Tensor:
     """(H, W, 3) uint8 RGB → (2, 3, H, W) float32 on `device`, channels last: the image, its mirror image.
 
-    The bytes travel to the device, a quarter (an eighth, for two images) of what they become there.
+    The uint8 image is copied to the device and becomes float32 there: an eighth of the bytes of the pair is copied.
     """
     mean, std = (torch.from_numpy(values).to(device) for values in (MEAN, STD))
     pixels = (image.to(device).float() / 255 - mean) / std
@@ -31,7 +31,7 @@ def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) 
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
-    """Shifted and scaled to [0, 1]; all 0 if the values do not differ."""
+    """`values` shifted and scaled to [0, 1]; all 0 if they do not differ."""
     span = np.ptp(values)
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 

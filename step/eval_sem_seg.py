@@ -17,7 +17,8 @@ from misc.evaluation.sweep import ImageCounts, count_image
 from misc.evaluation.sweep_lists import Sweeps
 from misc.evaluation.tables import Result, report_paths, write_report
 from misc.formats.images import read_label_map
-from misc.formats.score_file import read_scores, scores_fault
+from misc.formats.quick_look import scores_fault
+from misc.formats.score_file import read_scores
 from misc.method.masks import classes_of
 from misc.run.distributed import all_sum_counts, is_first, on_first
 from misc.run.parallel import parallel_map

@@ -10,7 +10,7 @@ from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.tables import report_paths
 from misc.formats.cam_file import CAM, write_cam
-from misc.formats.checkpoint import loaded
+from misc.formats.checkpoint import load_network
 from misc.pixels import normalised_pair, stride4
 from misc.run.device import autocast, loading_threads, pick_device, placed
 from misc.run.parallel import parallel_map
@@ -44,7 +44,7 @@ def make(args: Config, ids: list[str]) -> None:
     """Save the maps of images: later steps use those of train_aug_list and of infer_list."""
     data = DataSet(args)
     device = pick_device(args.device)
-    model = loaded(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
+    model = load_network(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
     placed(model.for_inference(), device)
     workers = loading_threads(args.workers, device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=workers)

@@ -14,7 +14,7 @@ from misc.config import Config
 from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
 from misc.evaluation.tables import report_paths
-from misc.formats.checkpoint import loaded
+from misc.formats.checkpoint import load_network
 from misc.formats.images import read_image, write_grey, write_mask
 from misc.formats.score_file import at_full_size, write_scores
 from misc.method.masks import class_numbers, strongest
@@ -97,7 +97,7 @@ def make(args: Config, ids: list[str]) -> None:
 
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
-    model = loaded(ResNet50SBE, args.bes_weights_name)
+    model = load_network(ResNet50SBE, args.bes_weights_name)
     placed(model.for_inference(), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):

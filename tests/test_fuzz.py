@@ -166,7 +166,7 @@ READERS = {
     "label map": Reader(read_label_map, "a.png", grey_maps),
     "list": Reader(read_list, "list.txt", text("2007_000032", "a b", "ä", "")),
     "class names": Reader(read_class_names, "classes.txt", text("cat", "dog", "cow", "")),
-    "labels": Reader(labels, "labels.txt", text("a 0 1", "b c 2", "ä 0", "")),
+    "labels": Reader(labels, "labels.txt", text("a 0 1", "b 2", "ä 0", "")),
     "annotation": Reader(
         annotation,
         "Annotations/a.xml",
@@ -203,6 +203,7 @@ def edited(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
 @cache
 def watch() -> list[str]:
     """A list that takes down what no reader does; a hook cannot be removed, so there is one."""
+    Image.init()  # here, since importing Pillow's plugins makes named tuples, and that executes code
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:

@@ -17,6 +17,7 @@ from run_sample import main
 from tests.conftest import PROJECT
 from tests.test_chain import error_of, only
 from tests.test_fuzz import Evil, npy
+from voc12.label_file import write_label_file
 
 CLASSES = ["Katze", "Hund", "Straße"]
 
@@ -45,10 +46,9 @@ class OddSet:
 
     def arguments(self, tiny_args, **changes: object) -> list[str]:
         (self.root / "list.txt").write_text("\n".join(self.labels), encoding="utf-8")
-        rows = (f"{image_id}\t{' '.join(map(str, classes))}" for image_id, classes in self.labels.items())
-        (self.root / "labels.txt").write_text("\n".join(rows), encoding="utf-8")
+        write_label_file(self.root / "labels.csv", self.labels, CLASSES)
         lists = dict.fromkeys(("train_aug_list", "train_list", "val_list"), self.root / "list.txt")
-        names = {"class_names": self.root / "classes.txt", "cls_labels": self.root / "labels.txt"}
+        names = {"class_names": self.root / "classes.txt", "cls_labels": self.root / "labels.csv"}
         return tiny_args(**{"voc12_root": self.root} | lists | names | changes)
 
 
@@ -101,7 +101,7 @@ def test_a_list_of_a_hundred_thousand_ids(odd, tiny_args, capsys):
     arguments = odd.arguments(tiny_args)
     ids = ["plain", *(f"photo {number:06d}" for number in range(99_999))]
     (odd.root / "list.txt").write_text("\n".join(ids), encoding="utf-8")
-    (odd.root / "labels.txt").write_text("\n".join(f"{image_id}\t0 2" for image_id in ids), encoding="utf-8")
+    write_label_file(odd.root / "labels.csv", {image_id: [0, 2] for image_id in ids}, CLASSES)
     error = error_of([*arguments, *only("train_cam")], capsys)
     assert "99999 of 100000 images missing: " in error and error.count(".jpg") == 5
 

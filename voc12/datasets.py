@@ -1,4 +1,4 @@
-"""What the networks are fed: images prepared as SPEC 1, 2, 5 and 6 say."""
+"""The data sets that feed the networks: images prepared as docs/method.md says, sections 1, 2, 5 and 6."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from misc.errors import InputError
 from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.method.boundary_labels import BoundaryLabel
-from misc.pixels import normalise, rescale, scaled_size
+from misc.pixels import normalise, rescale, scaled_size, stride4
 from misc.train.loading import Sample, sample_rng
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
@@ -22,7 +22,7 @@ RESCALE_RANGE = (0.5, 1.5)  # of the boundary network's training images
 
 
 class ClassifierTraining(Dataset):
-    """Augmented crops and their labels: (3, crop, crop) float32, (C,) float32. Asked by (epoch, index)."""
+    """Augmented crops and their labels: (3, crop, crop) float32, (C,) float32. The key is (epoch, index)."""
 
     def __init__(
         self, ids: list[str], root: VOCRoot, labels: ImageLabels, *, crop: int, long_side: tuple[int, int], seed: int
@@ -78,8 +78,11 @@ class ScaledImages(Dataset):
 
 
 class BoundaryTraining(Dataset):
-    """Augmented crops: image (3, crop, crop) float32, label (crop/4, crop/4) uint8, saliency (crop, crop)
-    float32 in [0, 1], all zero where the method reads none. Asked by (epoch, index)."""
+    """Augmented crops. The key is (epoch, index).
+
+    Returns   image (3, crop, crop) float32; boundary label (⌈crop/4⌉, ⌈crop/4⌉) uint8; saliency (crop, crop) float32
+              in [0, 1], all zero for BES, which reads none.
+    """
 
     def __init__(
         self, ids: list[str], root: VOCRoot, label_dir: Path, *, crop: int, seed: int, uses_saliency: bool
@@ -100,7 +103,7 @@ class BoundaryTraining(Dataset):
         if rng.random() < 0.5:
             pixels, label, saliency = pixels[:, :, ::-1], label[:, ::-1], saliency[:, ::-1]
         place = crop_place(size, self.crop, rng)
-        grid = (self.crop - 1) // 4 + 1
+        grid = stride4(self.crop)
         label = rescale(place.cut(label, fill=UNLABELLED), (grid, grid), NEAREST)
         return place.cut(pixels, fill=0), label, place.cut(saliency, fill=0)
 
@@ -118,7 +121,7 @@ class BoundaryTraining(Dataset):
 
 
 class CropPlace(NamedTuple):
-    """Where an image meets its crop: the part that is taken, the part of the crop it fills, the crop's side."""
+    """Which part of an image is copied (source) to which part of the square crop (target), and the crop's side."""
 
     source: tuple[slice, slice]
     target: tuple[slice, slice]
@@ -132,8 +135,12 @@ class CropPlace(NamedTuple):
 
 
 def crop_place(size: tuple[int, int], side: int, rng: np.random.Generator | None) -> CropPlace:
-    """A random square of an image; along an axis where the image is smaller, it lies at random within
-    the square. Without `rng` the top-left corners coincide."""
+    """A random square of an image. Along an axis where the image is smaller, it lies at random within the square.
+
+    size      (H, W) of the image
+    side      of the square
+    rng       None: the top-left corners coincide
+    """
     source, target = [], []
     for length in size:
         room = abs(length - side)

@@ -4,18 +4,18 @@ Every object is a silhouette of a few parts. The `key` parts carry the texture t
 plain and coloured alike in all classes: a CAM lights up only a part of the object, which later stages repair.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects, gaussian_filter, maximum_filter, minimum_filter
 
 from misc.errors import InputError
 from misc.files import replacing
-from misc.formats.palette import voc_palette
+from misc.formats.images import write_grey, write_mask
 
 VOC_CLASSES = (  # class number = position + 1
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -23,7 +23,7 @@ VOC_CLASSES = (  # class number = position + 1
 )  # fmt: skip
 VOID = 255
 ID_PREFIX = "demo_"
-MIN_SIDE = 64  # below this the void rim eats the objects
+MIN_SIDE = 64  # pixels; in smaller images the void rim covers too much of the objects
 SUPERSAMPLING = 3
 MIN_VISIBLE = 0.025  # share of the image's pixels that each object keeps outside the void rim
 Size = tuple[int, int]  # height, width
@@ -223,13 +223,10 @@ def _saliency(rng: np.random.Generator, instances: np.ndarray, count: int, side:
 
 
 def _write_sample(root: Path, image_id: str, sample: Sample) -> None:
-    mask = Image.fromarray(sample.mask)
-    mask.putpalette(voc_palette())
-    jpeg, saliency = Image.fromarray(sample.image), Image.fromarray(sample.saliency)
-    for name, image in ("JPEGImages/{}.jpg", jpeg), ("SegmentationClass/{}.png", mask), ("Sal/{}.png", saliency):
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG" if name.endswith("png") else "JPEG", quality=92)  # PNG knows no quality
-        _write(root / name.format(image_id), buffer.getvalue())
+    jpeg = iio.imwrite("<bytes>", sample.image, plugin="pillow", extension=".jpg", quality=92)
+    _write(root / "JPEGImages" / f"{image_id}.jpg", jpeg)
+    write_mask(root / "SegmentationClass" / f"{image_id}.png", sample.mask)
+    write_grey(root / "Sal" / f"{image_id}.png", sample.saliency)
     _write(root / "Annotations" / f"{image_id}.xml", _annotation(image_id, sample).encode())
 
 

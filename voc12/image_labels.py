@@ -8,8 +8,8 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
-from voc12.image_set import PROJECT, VOCRoot, composed, read_lines
-from voc12.label_file import LabelFile, closest
+from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
+from voc12.label_file import LabelFile, did_you_mean
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
@@ -18,8 +18,8 @@ MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background an
 def read_class_names(path: str | Path) -> list[str]:
     """The C class names in the order of their numbers.
 
-    Raises    InputError if there are too few or too many, one occurs twice (in whatever Unicode form), or one is the
-              background, which has number 0 already.
+    Raises    InputError if there are too few or too many, if one occurs twice (in whatever Unicode form), or if one is
+              "background", which has the number 0 already.
     """
     names = read_lines(path)
     if not 1 <= len(names) <= MAX_CLASSES:
@@ -28,9 +28,9 @@ def read_class_names(path: str | Path) -> list[str]:
     for name in names:
         if name.casefold() == "background":
             raise InputError(f"{path}: {name!r} is no class name, 0 is background already: leave it out")
-        if composed(name) in before:
+        if nfc(name) in before:
             raise InputError(f"{path}: the class {name!r} occurs twice")
-        before.add(composed(name))
+        before.add(nfc(name))
     return names
 
 
@@ -56,16 +56,15 @@ class ImageLabels:
         if keys is None:
             annotation = self.root.annotation(image_id)
             if not annotation.is_file():
-                raise InputError(f"no label for {image_id}: {self._where_not(image_id, annotation)}")
+                raise InputError(f"no label for {image_id}: {self._where_missing(image_id, annotation)}")
             keys = annotated_classes(annotation, self.class_names)
         return np.array(sorted(set(keys)), np.int64)
 
-    def _where_not(self, image_id: str, annotation: Path) -> str:
-        """Where there is no label of an image; a file that the user did not name is not named here either."""
+    def _where_missing(self, image_id: str, annotation: Path) -> str:
+        """Where a label was looked for. VOC's own label file is not named, since the user did not name it."""
         if self._listed and self.path != VOC_LABELS:
-            other = self._listed.with_ending(image_id)
-            advice = f"; the file lists {other!r}, but IDs have no ending" if other else ""
-            return f"neither in {self.path} nor at {annotation}{advice}"
+            advice = self._listed.advice(image_id)
+            return f"neither in {self.path} nor at {annotation}" + (f"; {advice}" if advice else "")
         listed = "VOC's labels do not list it, " if self.path else ""
         return f"{listed}there is no {annotation}, and --cls_labels names no label file"
 
@@ -85,13 +84,18 @@ def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
         names = [(item.text or "").strip() for item in ElementTree.parse(path).getroot().iterfind("object/name")]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such annotation") from error
-    except (OSError, ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
+    except (
+        OSError,
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+    ) as error:  # the last two: an encoding that Python lacks
         raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
-    number = {composed(name): number for number, name in enumerate(class_names)}
+    number = {nfc(name): number for number, name in enumerate(class_names)}
     for name in names:
-        if composed(name) not in number:
-            raise InputError(f"{path}: {name!r} is not among the class names {closest(name, class_names)}")
-    return sorted({number[composed(name)] for name in names})
+        if nfc(name) not in number:
+            raise InputError(f"{path}: {name!r} is not among the class names {did_you_mean(name, class_names)}")
+    return sorted({number[nfc(name)] for name in names})
 
 
 def masked_classes(path: Path, class_names: list[str]) -> list[int]:

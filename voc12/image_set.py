@@ -11,7 +11,7 @@ from misc.errors import InputError
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
-LONGEST_ID = 240  # bytes; file names have 255, endings like _scores.npz included
+LONGEST_ID = 240  # bytes; a file name may have 255, and endings such as _scores.npz are part of it
 log = logging.getLogger(__name__)
 
 
@@ -44,18 +44,18 @@ class VOCRoot:
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
-def composed(name: str) -> str:
-    """A name in one Unicode form: an ü may be one character or two, which nobody can see."""
+def nfc(name: str) -> str:
+    """A name in the Unicode form NFC: two spellings of ü, one character or two, become equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def near_miss(path: Path) -> str:
-    """What to do about an image that is missing, judged by what lies there instead; empty if nothing does."""
+    """What to do about an image that is missing, if a file of a similar name is there; else an empty text."""
     if Path(path.stem).suffix in IMAGE_ENDINGS:
         return "a list holds IDs, that is file names without their ending"
-    wanted = composed(path.stem).casefold()
+    wanted = nfc(path.stem).casefold()
     for other in path.parent.glob("*"):
-        if composed(other.stem).casefold() == wanted:
+        if nfc(other.stem).casefold() == wanted:
             if other.suffix in IMAGE_ENDINGS:
                 return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
             return f"{other.name!r} is there: convert it to JPEG or PNG"
@@ -63,7 +63,7 @@ def near_miss(path: Path) -> str:
 
 
 def find(path: str | Path) -> Path:
-    """`path` as given or, where there is nothing, below this project (for the lists it brings along)."""
+    """`path` if it exists; else the same path below this project, which brings some lists along."""
     given = Path(path)
     return given if given.exists() or given.is_absolute() else PROJECT / given
 

@@ -1,39 +1,32 @@
 """Files of image-level labels: text of class numbers, as published, or CSV of class names.
 
-Text, an image a line: `ID c c …`, classes from 0; an ID alone shows no class. The ID ends where all that
-follows are class numbers, or at a tab: an ID with blanks in it is best followed by one. A line that could
-belong to two images is refused when either of them is asked for.
+Text, an image a line: `ID c c …`, split at blanks, classes from 0; an ID alone shows no class.
 
 CSV (the file's ending says so): the header `image_id,classes`, then an image a line; names are separated by `;`.
+IDs with blanks in them need this form.
 """
 
 import csv
 import io
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files import replacing
-from voc12.image_set import IMAGE_ENDINGS, composed, read_text
+from voc12.image_set import IMAGE_ENDINGS, nfc, read_text
 
 CSV_HEADER = ["image_id", "classes"]
+BLANKS_NEED_CSV = f"list IDs with blanks in a .csv ({','.join(CSV_HEADER)})"
 
 
 class Row(NamedTuple):
     """One line of a label file."""
 
     line: int
-    text: str
     image_id: str
     classes: list[str]  # numbers or names, as written
-
-    @property
-    def may_be_longer(self) -> bool:
-        """Whether what a line of text has for classes may belong to its ID."""
-        return bool(self.classes) and "\t" not in self.text
 
 
 class LabelFile:
@@ -45,58 +38,40 @@ class LabelFile:
     def __init__(self, path: str | Path, class_names: list[str]) -> None:
         self.path, self.class_names = path, class_names
         self._in_names = is_csv(path)
-        self._number = {composed(name): number for number, name in enumerate(class_names)}
+        self._number = {nfc(name): number for number, name in enumerate(class_names)}
         self._rows: dict[str, Row] = {}
         for row in _csv_rows(path) if self._in_names else _text_rows(path):
-            before = self._rows.setdefault(composed(row.image_id), row)
-            if before is not row and set(before.classes) != set(row.classes):
-                may_be_longer = not self._in_names and any(each.may_be_longer for each in (before, row))
+            before = self._rows.setdefault(nfc(row.image_id), row)
+            if set(before.classes) != set(row.classes):
                 raise InputError(
                     f"{path}, line {row.line}: {row.image_id!r} shows {_listing(row)} here, "
                     f"but {_listing(before)} in line {before.line}: keep one of them"
-                    + (", or, if the ID has blanks, put a tab behind it" if may_be_longer else "")
+                    + ("" if self._in_names else f", or {BLANKS_NEED_CSV}")
                 )
 
     def get(self, image_id: str) -> list[int] | None:
         """The class numbers of an image, from 0, as listed; None if the file has no line for it."""
-        row = self._rows.get(composed(image_id))
-        if row is not None:
-            return [self._class(text, row) for text in row.classes]
-        row = self._other_readings.get(composed(image_id))
-        if row is not None:
-            raise InputError(
-                f"{self.path}, line {row.line}: {row.text!r} is read as image {row.image_id!r}, "
-                f"but may be meant for {image_id!r}: put a tab behind the ID"
-            )
-        return None
+        row = self._rows.get(nfc(image_id))
+        return None if row is None else [self._class(text, row) for text in row.classes]
 
-    def with_ending(self, image_id: str) -> str | None:
-        """The ID followed by the ending of an image, if the file lists that."""
-        names = (composed(f"{image_id}{ending}") for ending in IMAGE_ENDINGS)
-        return next((self._rows[name].image_id for name in names if name in self._rows), None)
-
-    @cached_property
-    def _other_readings(self) -> dict[str, Row]:
-        """The lines without a tab by what else their ID could be: any words they begin with."""
-        readings: dict[str, Row] = {}
-        for row in self._rows.values():
-            if not self._in_names and "\t" not in row.text:
-                ends = [at for at, letter in enumerate(row.text) if letter == " "]
-                for end in [*ends, len(row.text)]:
-                    readings.setdefault(composed(row.text[:end]), row)
-        return readings
+    def advice(self, image_id: str) -> str:
+        """What to do about an image that the file does not list; empty if there is nothing to suggest."""
+        names = (nfc(f"{image_id}{ending}") for ending in IMAGE_ENDINGS)
+        with_ending = next((self._rows[name].image_id for name in names if name in self._rows), None)
+        if with_ending:
+            return f"the file lists {with_ending!r}, but IDs have no ending"
+        return BLANKS_NEED_CSV if not self._in_names and _has_blanks(image_id) else ""
 
     def _class(self, text: str, row: Row) -> int:
-        if self._in_names and composed(text) in self._number:
-            return self._number[composed(text)]
-        if not self._in_names and _is_number(text) and int(text) < len(self.class_names):
-            return int(text)
+        number = self._number.get(nfc(text)) if self._in_names else int(text)
+        if number is not None and number < len(self.class_names):
+            return number
         if not self._in_names:
             expected = f"(0 to {len(self.class_names) - 1})"
         elif _is_number(text):
             expected = "(names are expected in .csv, not numbers: see --class_names)"
         else:
-            expected = closest(text, self.class_names)
+            expected = did_you_mean(text, self.class_names)
         raise InputError(f"{self.path}, line {row.line}: {text!r} of {row.image_id} is no class {expected}")
 
 
@@ -104,15 +79,18 @@ def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
 
 
-def closest(name: str, class_names: list[str]) -> str:
-    """What to say behind a class name that does not exist."""
+def did_you_mean(name: str, class_names: list[str]) -> str:
+    """A remark on a class name that does not exist: the closest one that does, or where the names are set."""
     folded = {known.casefold(): known for known in class_names}
     match = get_close_matches(name.casefold(), folded, n=1)
     return f"(did you mean {folded[match[0]]!r}?)" if match else "(see --class_names)"
 
 
 def write_label_file(path: str | Path, labels: dict[str, list[int]], class_names: list[str]) -> None:
-    """Write the class numbers of each image, as text or, if the ending is .csv, as names."""
+    """Write the class numbers of each image, as text or, if the ending is .csv, as names.
+
+    Raises    InputError if the form cannot hold them: an ID with blanks in text, a class name with ; in CSV.
+    """
     content = io.StringIO()
     if is_csv(path):
         unfit = [name for name in class_names if ";" in name]
@@ -123,30 +101,23 @@ def write_label_file(path: str | Path, labels: dict[str, list[int]], class_names
         writer.writerows((i, ";".join(class_names[c] for c in classes)) for i, classes in labels.items())
     else:
         for image_id, classes in labels.items():
-            separator = "\t" if " " in image_id else " "
-            content.write(separator.join([image_id, " ".join(map(str, classes))]).rstrip(" ") + "\n")
+            if _has_blanks(image_id):
+                raise InputError(f"{path}: {image_id!r} cannot be listed in text: {BLANKS_NEED_CSV}")
+            content.write(" ".join([image_id, *map(str, classes)]) + "\n")
     with replacing(path) as temporary:
         temporary.write_text(content.getvalue(), encoding="utf-8", newline="")
 
 
 def _text_rows(path: str | Path) -> Iterator[Row]:
     for line, text in enumerate(read_text(path).splitlines(), start=1):
-        text = text.lstrip(" \t").rstrip(" ")  # a tab at the end says: no class
-        if text:
-            yield Row(line, text, *_id_and_classes(text))
-
-
-def _id_and_classes(text: str) -> tuple[str, list[str]]:
-    image_id, tab, rest = text.partition("\t")
-    if tab:
-        return image_id.rstrip(" "), rest.split()
-    words = [word for word in text.split(" ") if word]  # other blanks, as the ideographic space, are part of a name
-    count = 0
-    while count < len(words) - 1 and _is_number(words[-1 - count]):
-        count += 1
-    if count == 0:  # more than one word: something that is no class, which is told when its image is asked for
-        return words[0], words[1:]
-    return text.rsplit(maxsplit=count)[0], words[-count:]
+        words = text.split()
+        for word in words[1:]:
+            if not _is_number(word):
+                raise InputError(
+                    f"{path}, line {line}: {word!r} is no class number, expected 'ID c c …': {BLANKS_NEED_CSV}"
+                )
+        if words:
+            yield Row(line, words[0], words[1:])
 
 
 def _csv_rows(path: str | Path) -> Iterator[Row]:
@@ -166,9 +137,13 @@ def _csv_rows(path: str | Path) -> Iterator[Row]:
             if not cells[0].strip():
                 raise InputError(f"{path}, line {reader.line_num}: the image ID is empty")
             names = [name.strip() for name in cells[1].split(";") if name.strip()]
-            yield Row(reader.line_num, ",".join(cells), cells[0].strip(), names)
+            yield Row(reader.line_num, cells[0].strip(), names)
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from error
+
+
+def _has_blanks(image_id: str) -> bool:
+    return image_id.split() != [image_id]
 
 
 def _is_number(text: str) -> bool:

@@ -4,7 +4,7 @@
 
 Every object of an annotation counts, also those marked difficult or truncated, as in VOC's published labels;
 of a mask every class number counts, however few pixels it has. An --out that ends in .csv gets class names
-(header image_id,classes), any other one lines 'ID c c …' of numbers from 0.
+(header image_id,classes) and may list IDs with blanks, any other one gets lines 'ID c c …' of numbers from 0.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
             read_class_names(args.class_names),
             source=args.source,
             workers=available_cores() if args.num_workers is None else args.num_workers,
-            out=checked_out(args.out, overwrite=args.overwrite),
+            out=output_file(args.out, overwrite=args.overwrite),
         )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,8 +54,8 @@ def make_labels(
     from misc.run.parallel import parallel_map
     from voc12.image_labels import annotated_classes, masked_classes
 
-    place, read = (root.annotation, annotated_classes) if source == "xml" else (root.truth, masked_classes)
-    paths = [place(image_id) for image_id in ids]
+    path_of, read = (root.annotation, annotated_classes) if source == "xml" else (root.truth, masked_classes)
+    paths = [path_of(image_id) for image_id in ids]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: see --source and --list")
@@ -65,8 +65,8 @@ def make_labels(
     return labels
 
 
-def checked_out(path: str, *, overwrite: bool) -> Path:
-    """Where to write; InputError if there is a file that is not to be overwritten."""
+def output_file(path: str, *, overwrite: bool) -> Path:
+    """The file to write; InputError if it is a folder, or is there and may not be replaced."""
     out = Path(path)
     if out.is_dir():
         raise InputError(f"{out} is a folder: --out names a file")

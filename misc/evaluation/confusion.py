@@ -1,4 +1,4 @@
-"""Segmentation measures from one confusion matrix, in chainercv's numbers (SPEC 7)."""
+"""Segmentation measures from one confusion matrix, equal to chainercv's. docs/method.md, section 7."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from misc.errors import InputError
 
-VOID = 255  # ground truth pixels that nobody is asked about
+VOID = 255  # ground truth pixels that are not evaluated
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def check_range(name: str, labels: np.ndarray, n_labels: int) -> None:
 
 
 def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """The function that counts: `own` is confusion_matrix, `chainercv` asks the installed chainercv."""
+    """The function that counts a confusion matrix: ours for `own`, the installed chainercv's for `chainercv`."""
     if backend == "own":
         return confusion_matrix
     try:
@@ -137,6 +137,6 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of what is not NaN; NaN if nothing is left."""
+    """The mean of the values that are not NaN; NaN if all are."""
     seen = values[~np.isnan(values)]
     return float(seen.mean()) if seen.size else float("nan")

@@ -45,7 +45,7 @@ def count_image(truth: np.ndarray, scores: np.ndarray, keys: np.ndarray, n_label
     labels = np.flatnonzero(np.bincount(true, minlength=n_labels))
     row_of = np.zeros(n_labels, np.int64)
     row_of[labels] = np.arange(len(labels))
-    if len(scores) == 0:  # a class that never exceeds a threshold
+    if len(scores) == 0:  # one class of score 0, which exceeds no threshold
         scores, winners = np.zeros((1, *truth.shape), np.float32), np.zeros(1, np.int64)
     else:
         winners = keys.astype(np.int64) + 1
@@ -58,9 +58,9 @@ def count_image(truth: np.ndarray, scores: np.ndarray, keys: np.ndarray, n_label
 
 
 class Sweep:
-    """The counts of many images, and the scores at each threshold, to be asked for when all are added.
+    """The counts of many images, and the scores at each threshold, which must be read only after the last `add`.
 
-    pixels    (C+1, C+1, 62) int64: true label, strongest class, thresholds exceeded; sweeps add up by it
+    pixels    (C+1, C+1, 62) int64: true label, strongest class, thresholds exceeded; the sum over sweeps is a sweep's
     """
 
     def __init__(self, n_labels: int) -> None:

@@ -32,7 +32,7 @@ class Sweeps:
                 sweep.add(counts)
 
     def result(self) -> SweepResult:
-        """The counts of all processes, each of which has to ask."""
+        """The counts of all processes. Every process must call it, since it all-reduces."""
         for _, sweep in self._lists:
             sweep.pixels = all_sum_counts(sweep.pixels)
             sweep.images = int(all_sum_counts(np.array([sweep.images]))[0])

@@ -104,7 +104,7 @@ def write_report(results: dict[str, Result], class_names: list[str], path: Path)
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     _write_csv(classes_path, ["kind", "threshold", "chosen", "number", "class", *MEASURES], class_rows(results, names))
-    curve_path.unlink(missing_ok=True)  # an earlier run's, should this one have swept nothing
+    curve_path.unlink(missing_ok=True)  # an earlier run may have left one, and this one may have swept nothing
     if any(result.sweep for result in results.values()):
         header = ["kind", "list", "threshold", "images", *CURVES, *(f"IoU {name}" for name in names)]
         _write_csv(curve_path, header, curve_rows(results))

@@ -1,6 +1,6 @@
-"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them (SPEC 2).
+"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them.
 
-`misc.formats.cam_formats` reads those of other methods as well.
+What they hold: docs/method.md, section 2. `misc.formats.cam_formats` reads those of other methods as well.
 """
 
 import io
@@ -19,7 +19,7 @@ from misc.files import replacing
 from misc.pixels import stride4
 
 ENTRIES = ("keys", "cam", "high_res")
-LARGEST = np.finfo(np.float32).max  # a float64 beyond it would become infinity
+LARGEST = np.finfo(np.float32).max  # a float64 score beyond it would become infinity
 
 
 class CAM(NamedTuple):
@@ -107,7 +107,7 @@ def misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> str
 
 
 class Entries:
-    """What a file of a pickled dict holds, by name (a text) or by class number; an array is made when asked for.
+    """The entries of a pickled dict, by name (a text) or by class number; an array is made when it is asked for.
 
     names     the texts and the numbers, in the order of the file
     odd       how many entries have neither for a name
@@ -157,11 +157,12 @@ def read_entries(path: str | Path) -> Entries:
         raise InputError(f"{path}: cannot be read as a CAM file ({reason(error)})") from error
 
 
-class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C one fill the memory
-    """An unpickler that writes down the calls a pickle asks for instead of making them.
+class ArrayUnpickler(pickle._Unpickler):
+    """Records the calls that a pickle asks for instead of making them.
 
-    What it returns is made of plain Python values and `_Call`s; `_array` makes arrays of those, by hand:
-    NumPy's and torch's own constructors believe a forged dtype or size, and follow its pointers.
+    It returns plain Python values and `_Call`s. `_array` makes arrays of them by hand, because NumPy's and
+    torch's own constructors believe a forged dtype or size and follow its pointers.
+    The base class is pickle's Python one, because a large memo index makes the C one fill the memory.
     """
 
     _KNOWN = {
@@ -172,8 +173,8 @@ class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C on
         ("numpy._core.multiarray", "scalar"): "scalar",
         ("numpy", "ndarray"): "ndarray",
         ("numpy", "dtype"): "dtype",
-        ("_codecs", "encode"): "bytes",  # so in protocol 2
-        ("collections", "OrderedDict"): "hooks",  # a tensor's, always empty
+        ("_codecs", "encode"): "bytes",  # protocol 2 writes bytes this way
+        ("collections", "OrderedDict"): "hooks",  # the backward hooks of a tensor, always empty
         ("torch._utils", "_rebuild_tensor_v2"): "tensor",
         ("torch.storage", "_load_from_bytes"): "storage",
         # what ArrayPickler writes
@@ -191,7 +192,7 @@ class ArrayUnpickler(pickle._Unpickler):  # in Python: one opcode makes the C on
 
 
 class _Call:
-    """A call that was not made: what for, its arguments, and the state its result was to be given."""
+    """A call that was not made: what it would have made, its arguments, and the state its result would have got."""
 
     state: Any = None
 
@@ -242,12 +243,12 @@ def _array(value: Any) -> np.ndarray:
         return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape)
     if kind == "array":
         _, shape, dtype, by_column, data = value.state
-        number = _dtype(dtype)  # before the bytes: objects have none
+        number = _dtype(dtype)  # refuses an array of objects before `_bytes`, since such an array has no bytes
         return np.frombuffer(_bytes(data), number).reshape(shape, order="F" if by_column else "C")
     if kind == "tensor":
         storage, offset, size, stride = value.args[:4]
-        # torch's own function would unpickle the bytes without restraint
-        with warnings.catch_warnings():  # what it thinks of damaged bytes
+        # torch.load with weights_only: torch's own _load_from_bytes would run any code in the bytes
+        with warnings.catch_warnings():  # torch warns of damaged bytes, and then raises
             warnings.simplefilter("ignore")
             storage = torch.load(io.BytesIO(_bytes(storage.args[0])), map_location="cpu", weights_only=True)
         numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
@@ -267,7 +268,7 @@ def _dtype(call: _Call | str) -> np.dtype:
 
 
 def _bytes(data: Any) -> bytes:
-    """Bytes as such, or as a bytearray or a text that a pickle would have turned into them."""
+    """The bytes of an array: as such, or in the call that would have made them of a text or a bytearray."""
     if isinstance(data, _Call):
         data = data.args[0] if data.args else b""
     if isinstance(data, str):

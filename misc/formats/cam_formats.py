@@ -30,25 +30,23 @@ FORMATS = {
     "crf": "0 for background, classes from 1 (CRF scores)",
     "clip-es": "keys, attn_highres (CLIP-ES)",
 }
-# families: the entry that holds the maps beside `keys` (nobody else has attn_highres, so it is asked for first), or
-# a map a number; and what --cam_format may say of each
+# Families of files: one entry holds all maps beside `keys`, and KEYED says which (attn_highres comes first, since only
+# CLIP-ES has it); or each number has a map of its own, NUMBERED. SETTINGS: what --cam_format may say of each family.
 NUMBERED = "numbered"
 KEYED = {"attn_highres": "clip-es", "high_res": "sbe"}
 SETTINGS = {"attn_highres": ("clip-es", "crf"), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
 SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes that their image shows
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
-
-
-EMPTY = "hold no map, and so tell no format"
+EMPTY = "hold no map, and so tell no format"  # a remark, as those of FoundCAM
 
 
 def says_format(name: str) -> str:
-    """The remark that says the format, one a file."""
+    """The remark that says the format of a file."""
     return f"are {name}: {FORMATS[name]}"
 
 
 class FoundCAM(NamedTuple):
-    """The maps of one image, and what is to be said of their file: phrases that follow on '3 of 9 CAM files'."""
+    """The maps of one image, and remarks on their file, each a phrase that continues '3 of 9 CAM files …'."""
 
     cam: CAM
     remarks: list[str]
@@ -57,17 +55,17 @@ class FoundCAM(NamedTuple):
 class _Stored(NamedTuple):
     """The channels of a file by the numbers they have there.
 
-    family    an entry of KEYED, or NUMBERED
-    full      a map for each number
-    strided   the same at stride 4, where the file has them
-    padded    the keys began with a background without a map, which is left out of the numbers
+    family          an entry of KEYED, or NUMBERED
+    full            a map for each number
+    strided         the same at stride 4, where the file has them
+    background_key  the keys began with a background that has no map; `numbers` leaves it out
     """
 
     family: str
     numbers: list[int]
     full: list[np.ndarray]
     strided: list[np.ndarray] | None = None
-    padded: bool = False
+    background_key: bool = False
 
 
 def read_any_cam(
@@ -93,8 +91,8 @@ def read_any_cam(
     shown = {int(label) for label in labels}
     try:
         stored = _stored(entries, cam_format, n_classes)
-        _check_size(stored, size)  # first: a file of another image mostly shows other classes as well
-        from_one = _from_one(stored, shown, n_classes, cam_format, drop_extra)
+        _check_size(stored, size)  # before the classes: a file of another image mostly differs in these as well
+        from_one = _counts_from_one(stored, shown, n_classes, cam_format, drop_extra)
         channels = {n - from_one: i for i, n in enumerate(stored.numbers) if n or not from_one}  # of each class
         if not set(channels) <= set(range(n_classes)):
             raise ValueError(NO_CLASSES.format(sorted(stored.numbers), n_classes - 1))
@@ -124,10 +122,10 @@ def read_any_cam(
 def zero_is_background(numbers: set[int], shown: set[int], n_classes: int, *, extra_expected: bool = False) -> bool:
     """Whether maps are numbered {0: background, class + 1} and not by class from 0.
 
-    A reading is possible if its classes exist; with 0 as background it needs a 0. Of two possible ones that wins
-    which agrees better with the classes the image shows: the same, before only some of them, before all of them
-    and others, before neither. Where maps of other classes are expected, all and others is as good as the same:
-    {0, 1} of an image of class 0 may be its CRF scores, or its class and one more.
+    A reading is possible if its classes exist; the reading with 0 as background needs a 0. Of two possible readings
+    the one wins that agrees better with the classes the image shows. The order of agreement: the same classes, some
+    of them, all of them and others, anything else. Where maps of other classes are expected, "all and others" is as
+    good as "the same": {0, 1} of an image of class 0 may be its CRF scores, or its class and one more.
 
     numbers         of the maps
     shown           the classes of the image, from 0
@@ -189,12 +187,12 @@ def _keyed(entries: Entries, maps: str, n_classes: int) -> _Stored:
     if any(array.ndim != 3 for array in (full, strided) if array is not None):
         raise ValueError(f"{maps} and cam should have 3 dimensions, a map a key")
     numbers = [int(key) for key in keys]
-    padded = maps == "attn_highres" and numbers[:1] == [0] and len(full) == len(numbers) - 1
-    numbers = numbers[padded:]
+    background_key = maps == "attn_highres" and numbers[:1] == [0] and len(full) == len(numbers) - 1
+    numbers = numbers[background_key:]
     if any(len(array) != len(numbers) for array in (full, strided) if array is not None):
         counts = f"{len(full)} full" + (f" and {len(strided)} strided" if strided is not None else "")
         raise ValueError(f"{len(numbers)} keys, but {counts} maps")
-    return _Stored(maps, numbers, list(full), None if strided is None else list(strided), padded)
+    return _Stored(maps, numbers, list(full), None if strided is None else list(strided), background_key)
 
 
 def _check_count(n_maps: int, n_classes: int) -> None:
@@ -210,24 +208,24 @@ def _check_size(stored: _Stored, size: tuple[int, int]) -> None:
                 raise ValueError(f"made for another image size: a map is {one.shape}, expected {shape}")
 
 
-def _from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str, drop_extra: bool) -> bool:
+def _counts_from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str, drop_extra: bool) -> bool:
     """Whether the numbers of the file count classes from 1, 0 being background."""
-    if stored.family == "high_res" or stored.padded:
-        return stored.padded
+    if stored.family == "high_res" or stored.background_key:
+        return stored.background_key
     if cam_format != "auto":
         return cam_format == "crf"
     return zero_is_background(set(stored.numbers), shown, n_classes, extra_expected=drop_extra)
 
 
 def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> CAM:
-    """Some channels of a file as float32, the strided ones resized from the full ones if it has none.
+    """Take some channels of a file as float32; if it has no strided maps, resize the full ones.
 
     channels  of each class, in the order wanted
     """
     grid = stride4(size[0]), stride4(size[1])
-    full = _stacked(stored.full, channels, size)
+    full = _stack(stored.full, channels, size)
     if stored.strided is not None:
-        cam_s4 = _stacked(stored.strided, channels, grid)
+        cam_s4 = _stack(stored.strided, channels, grid)
     elif channels:
         cam_s4 = F.interpolate(torch.from_numpy(full)[None], grid, mode="bilinear", align_corners=False)[0].numpy()
     else:
@@ -235,11 +233,11 @@ def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> CA
     return CAM(np.array(list(channels), np.int64), cam_s4, full)
 
 
-def _stacked(maps: list[np.ndarray], channels: dict[int, int], shape: tuple[int, int]) -> np.ndarray:
-    stacked = np.zeros((len(channels), *shape), np.float32)
+def _stack(maps: list[np.ndarray], channels: dict[int, int], shape: tuple[int, int]) -> np.ndarray:
+    stack = np.zeros((len(channels), *shape), np.float32)
     for place, (key, channel) in enumerate(channels.items()):
         if maps[channel].dtype.kind != "f":
             raise ValueError(f"the map of class {key} should be floating-point, it is {maps[channel].dtype}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused
-            stacked[place] = maps[channel]
-    return stacked
+        with np.errstate(over="ignore"):  # a score too large for float32 becomes infinity, which `misfit` refuses
+            stack[place] = maps[channel]
+    return stack

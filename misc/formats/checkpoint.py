@@ -17,9 +17,9 @@ from torchvision.models import ResNet50_Weights
 from misc.errors import InputError, reason
 from misc.files import replacing
 
-# The published networks register the same tensors a second and third time under these names.
+# The published networks register the same tensors a second and a third time, under these names.
 PUBLISHED_DUPLICATES = re.compile(r"(stage\d+|backbone|newly_added|edge_layers)\.|mean_shift\.running_mean$")
-IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")  # the classifier is not used
+IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")  # of ImageNet's 1000 classes: not used here
 
 State = dict[str, torch.Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -44,7 +44,7 @@ def read_content(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
-        # torch's own text advises to load the file all the same
+        # not torch's own text: that advises to load the file with weights_only=False
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         raise InputError(f"{path}: refused, it holds more than tensors ({wanted[1] if wanted else 'code'})") from error
     except Exception as error:  # a damaged archive can raise anything
@@ -59,8 +59,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     fill(module, read_state(path), path, ignore=PUBLISHED_DUPLICATES)
 
 
-def loaded(network: Callable[[], Network], path: str | Path) -> Network:
-    """A network with the weights of a checkpoint, without drawing first values for it.
+def load_network(network: Callable[[], Network], path: str | Path) -> Network:
+    """Build a network with the weights of a checkpoint; random initial values are not drawn.
 
     Raises    as load_weights
     """
@@ -83,7 +83,7 @@ def imagenet_state() -> State:
     weights = ResNet50_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
-    except Exception as error:  # the network, or a damaged cache, which can raise anything
+    except Exception as error:  # no network, or a damaged cache, which can raise anything
         raise InputError(
             f"cannot get the ImageNet weights ({reason(error)}): download {weights.url} elsewhere "
             "and pass its path as --backbone_weights"
@@ -98,7 +98,7 @@ def fill(module: nn.Module, state: State, source: str | Path, *, ignore: re.Patt
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in state:
-            if name.endswith("num_batches_tracked"):  # files from before torch 0.4.1 lack these unread counters
+            if name.endswith("num_batches_tracked"):  # torch before 0.4.1 did not save it, and nothing reads it
                 continue
             raise InputError(f"{source}: the tensor {name} is missing")
         if state[name].shape != tensor.shape:
@@ -119,9 +119,12 @@ def save_weights(module: nn.Module, path: str | Path) -> None:
 
 def save_content(content: dict[str, Any], path: str | Path) -> None:
     """Save a dict of tensors and plain values as a torch file, whole or not at all, equal content as equal bytes."""
-    buffer = io.BytesIO()  # given a name, torch would store it; given a full disk, raise what is no OSError
+    # torch.save writes into a buffer: with a path it would put the file's name into the file, and on a full disk
+    # raise RuntimeError, which `replacing` does not turn into an InputError
+    buffer = io.BytesIO()
     torch.save(content, buffer)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(buffer.getbuffer())
         file.flush()
-        os.fsync(file.fileno())  # hours of work: not even a power cut is to leave an empty file of this name
+        # without fsync a power cut after the renaming could leave an empty file, and the training took hours
+        os.fsync(file.fileno())

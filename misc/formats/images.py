@@ -1,7 +1,11 @@
-"""Reading and writing images; whatever is unreadable is an InputError that names the file."""
+"""Reading and writing images; whatever is unreadable is an InputError that names the file.
+
+Arrays go through imageio; Pillow is asked where the mode, the palette, the header or the size matters.
+"""
 
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -33,8 +37,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted."""
-    return np.array(open_image(path).convert("RGB"))
+    """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted. Of an animation the first picture counts.
+
+    The pixels are as stored: a rotation noted in EXIF is not applied.
+    """
+    try:
+        with open(path, "rb") as file:  # imageio would look into a path for addresses and .zip archives
+            return iio.imread(file, plugin="pillow", mode="RGB", index=0)
+    except Exception:  # imageio reads EXIF too and fails if that is damaged; Pillow needs the pixels only
+        return np.array(open_image(path).convert("RGB"))
 
 
 def read_saliency(path: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -70,8 +81,8 @@ def write_grey(path: str | Path, values: np.ndarray, *, software: str | None = N
     notes = PngInfo()
     if software:
         notes.add_text("Software", software)
-    with replacing(path) as temporary:
-        Image.fromarray(values).save(temporary, format="PNG", pnginfo=notes)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        iio.imwrite(file, values, plugin="pillow", extension=".png", pnginfo=notes)
 
 
 def software_of(path: str | Path) -> str | None:

@@ -1,55 +1,63 @@
-"""What is wrong with a file, as far as its first and last bytes tell: a quick look at many files before a run."""
+"""What is wrong with a file, as far as a quick look tells: before a run there are many, and reading them takes minutes.
 
+Each function returns what is wrong, or None. It finds what is missing, cut short or of another kind, not damage within.
+"""
+
+import zipfile
 from pathlib import Path
 
 from PIL import Image
 
-from misc.formats.score_file import scores_fault
+from misc.errors import reason
+from misc.formats import score_file
 
+END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def image_fault(path: Path) -> str | None:
-    """What is wrong with an image file, as far as a quick look tells.
+def file_fault(path: Path) -> str | None:
+    """Look at a file that a step wrote: a CAM (.npy), scores (.npz), else a PNG."""
+    if path.suffix == ".npy":
+        return cam_fault(path)
+    if path.suffix == ".npz":
+        return scores_fault(path)
+    return image_fault(path) or (None if _last_bytes(path, len(PNG_END)) == PNG_END else "cut short")
 
-    The header is read; the pixels are decoded only if the end-of-image mark is not where it should
-    be, since decoding every image of a data set takes minutes.
-    """
-    ends = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+
+def image_fault(path: Path) -> str | None:
+    """Look at an image: its header and the mark at its end; the pixels are decoded only if the mark is not there."""
     try:
         with Image.open(path) as image:
-            with open(path, "rb") as file:
-                end = ends.get(file.read(2))
-                file.seek(max(0, path.stat().st_size - 64))
-                complete = end is not None and end in file.read()
-            if not complete:
+            mark = END_MARKS.get(image.format or "")
+            if mark is None or mark not in _last_bytes(path, 64):  # some writers put a few bytes behind the mark
                 image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return str(error).removesuffix(f" {str(path)!r}")
     return None
 
 
-def file_fault(path: Path) -> str | None:
-    """What is wrong with a file that a step wrote, as far as a quick look tells."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - len(PNG_END)))
-            end = file.read()
-    except OSError as error:
-        return str(error.strerror)
-    if path.suffix in (".npy", ".npz"):
-        return cam_fault(path) if path.suffix == ".npy" else scores_fault(path)
-    return image_fault(path) if end == PNG_END else "cut short"
-
-
 def cam_fault(path: Path) -> str | None:
-    """What is wrong with a CAM file, as far as its first and last bytes tell."""
+    """Look at a CAM file: its first bytes, and the stop mark that ends a pickle."""
     try:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 return "not a .npy file"
-            file.seek(path.stat().st_size - 1)
-            # a pickle ends with its stop mark
-            return None if file.read() == b"." else "cut short, or an array instead of a dict"
+        return None if _last_bytes(path, 1) == b"." else "cut short, or an array instead of a dict"
     except OSError as error:
         return str(error.strerror)
+
+
+def scores_fault(path: Path) -> str | None:
+    """Look at a file of scores: its table of contents, which ends it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            lacking = {f"{name}.npy" for name in score_file.ENTRIES} - set(archive.namelist())
+    except Exception as error:  # a damaged file can raise anything
+        return reason(error)
+    return f"it has no {min(lacking)}" if lacking else None
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - count))
+        return file.read()

@@ -1,4 +1,4 @@
-"""The scores a mask was made of, small enough to keep: thresholds can be tried on them without walking again.
+"""The scores a mask was made of, in a small file: thresholds can be tried on them without a second random walk.
 
 A compressed .npz that a plain np.load reads: `keys` int64 [K], `scores` float16 K×h×w at stride 4, divided by their
 maximum at the size of the image, and that `size` int64 [H, W]. Equal scores make equal files.
@@ -16,7 +16,7 @@ from misc.files import replacing
 from misc.pixels import stride4
 
 ENTRIES = ("keys", "scores", "size")
-HEADERS = 4096  # bytes that the headers of the three arrays may take, plenty
+HEADERS = 4096  # bytes: more than the headers of the three arrays take
 
 
 def write_scores(path: str | Path, keys: np.ndarray, scores_s4: np.ndarray, size: tuple[int, int]) -> int:
@@ -29,7 +29,7 @@ def write_scores(path: str | Path, keys: np.ndarray, scores_s4: np.ndarray, size
     """
     half = scores_s4.astype(np.float16)
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:  # np.savez would add .npz to a name
+        with open(temporary, "wb") as file:  # given a name, np.savez would add .npz to it
             np.savez_compressed(file, keys=keys.astype(np.int64), scores=half, size=np.array(size, np.int64))
         return temporary.stat().st_size
 
@@ -43,7 +43,7 @@ def read_scores(path: str | Path, *, size: tuple[int, int], n_classes: int) -> t
     grid = stride4(size[0]), stride4(size[1])
     try:
         with zipfile.ZipFile(path) as archive:
-            # nothing larger than all classes of this image is unpacked
+            # a file that unpacks to more than the scores of all C classes is refused before it fills the memory
             if sum(entry.file_size for entry in archive.infolist()) > 2 * n_classes * (grid[0] * grid[1] + 8) + HEADERS:
                 raise ValueError("it holds more than the scores of such an image")
         with np.load(path, allow_pickle=False) as file:
@@ -70,18 +70,11 @@ def _check(keys: np.ndarray, scores: np.ndarray, saved_size: np.ndarray, size: t
 
 
 def at_full_size(scores_s4: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(K, h, w) float32 at stride 4 → (K, H, W): bilinear ×4, cropped (SPEC 6.3). K may be 0."""
+    """(K, h, w) float32 at stride 4 → (K, H, W): bilinear ×4, cropped. K may be 0.
+
+    Source: docs/method.md, section 6.
+    """
     if len(scores_s4) == 0:
         return scores_s4.new_zeros((0, *size))
     full = F.interpolate(scores_s4[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
     return full[:, : size[0], : size[1]]
-
-
-def scores_fault(path: Path) -> str | None:
-    """What is wrong with a file of scores, as far as its table of contents tells."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            lacking = {f"{name}.npy" for name in ENTRIES} - set(archive.namelist())
-    except Exception as error:  # a damaged file can raise anything
-        return reason(error)
-    return f"it has no {min(lacking)}" if lacking else None

@@ -1,4 +1,7 @@
-"""Boundary labels: where CAM and saliency say object, background, or the line between (SPEC 4)."""
+"""Boundary labels: where CAM and saliency say object, background, or the line between.
+
+docs/method.md, section 4.
+"""
 
 from enum import IntEnum
 
@@ -21,7 +24,8 @@ class BoundaryLabel(IntEnum):
 
 
 def confidence_map(foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Merge the two thresholded label maps into one that is silent where they disagree.
+    """Merge the label maps of two background thresholds: a class where the high one leaves it, background where both
+    say background, else not confident.
 
     foreground  (H, W) integer class numbers, 0 background, from the high threshold
     background  (H, W) the same from the low threshold
@@ -57,7 +61,7 @@ def boundary_label(
         saliency = None
     p0, p1, p2 = neighbourhood_shares(conf, window)
 
-    # later rules override earlier ones
+    # the order counts: later rules override earlier ones
     label = np.full(conf.shape, BoundaryLabel.IGNORE, np.uint8)
     if saliency is not None:
         label[saliency == 0] = BoundaryLabel.BACKGROUND
@@ -77,18 +81,18 @@ def neighbourhood_shares(conf: np.ndarray, window: int) -> tuple[np.ndarray, np.
     Returns   three (H, W) float32 in [0, 1]; pixels outside the image are not counted.
     """
     area = box_sums(np.ones(conf.shape, bool), window)
-    p0 = share(conf == 0, area, window)
+    p0 = window_mean(conf == 0, area, window)
     p1 = p2 = np.zeros(conf.shape, np.float32)
     for number in np.unique(conf):
         if number not in (0, NOT_CONFIDENT):
-            p = share(conf == number, area, window)
+            p = window_mean(conf == number, area, window)
             p1, p2 = np.maximum(p1, p), np.maximum(p2, np.minimum(p1, p))
     return p0, p1, p2
 
 
-def share(mask: np.ndarray, area: np.ndarray, window: int) -> np.ndarray:
-    """(H, W) float32: the mean of `mask` in the window around each pixel, `area` pixels large."""
-    # float32, as published: the strict comparisons above fall as they fell there
+def window_mean(mask: np.ndarray, area: np.ndarray, window: int) -> np.ndarray:
+    """(H, W) float32: the mean of `mask` in the window around each pixel; `area` counts the pixels of each window."""
+    # float32, as published: with another precision, shares that equal a threshold would fall on its other side
     return box_sums(mask, window).astype(np.float32) / area.astype(np.float32)
 
 

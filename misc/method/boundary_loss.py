@@ -1,4 +1,4 @@
-"""The boundary network's loss: SBE, and its baseline BES (SPEC 5)."""
+"""The boundary network's loss: SBE, and its baseline BES. docs/method.md, section 5."""
 
 from typing import NamedTuple
 
@@ -28,14 +28,14 @@ class BoundaryLoss(NamedTuple):
 
 
 def boundary_loss(prediction: torch.Tensor, label: torch.Tensor, saliency: torch.Tensor | None) -> BoundaryLoss:
-    """Weigh predicted boundaries against boundary labels, each kind of pixel averaged on its own.
+    """The loss of predicted boundaries against boundary labels: each kind of pixel has a mean of its own.
 
     prediction  (N, 1, h, w) float, boundary probability in [0, 1]
     label       (N, h, w) integer, values of BoundaryLabel
     saliency    (N, H, W) float ≥ 0, any size, resized to h×w here; None for the loss of BES.
                 A blank map counts as not salient.
-    Returns     terms whose means are over the whole batch; where several processes hold a part of it
-                each, this one's summand of them.
+    Returns     the terms, means over the whole batch. Where several processes hold a part of the batch each,
+                every process gets its summand of each mean.
     Source: SBE section II-B; BES section 3.3.
     """
     p = prediction[:, 0].clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
@@ -62,7 +62,7 @@ def boundary_loss(prediction: torch.Tensor, label: torch.Tensor, saliency: torch
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Σ(values·mask) / (Σmask + 1) over the whole batch: an empty mask gives zero, not NaN.
 
-    The divisor counts the masks of all processes, the numerator this one's: the shares add up to the
-    mean, and so do their gradients.
+    Where several processes hold a part of the batch each, the divisor counts the masks of all of them, the
+    numerator this one's: the results add up to the mean, their gradients to its gradient.
     """
     return (values * mask).sum() / (all_sum(mask.sum()) + 1)

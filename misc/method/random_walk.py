@@ -1,6 +1,7 @@
-"""Semantic propagation: CAM scores walk over the pixels, boundaries stand in their way (SPEC 6.2).
+"""Semantic propagation: CAM scores walk over the pixels, boundaries stand in their way.
 
-The published way builds the dense (h·w)² transition matrix and squares it `exp_times` times. Here
+docs/method.md, section 6. The published way builds the dense (h·w)² transition matrix and squares it `exp_times`
+times. Here
 
 - the affinity is kept as its non-zero diagonals: two pixels interact only when less than `radius`
   apart, so the matrix is a stencil of 69 fixed offsets (radius 5) and has no indices to read;

@@ -1,9 +1,9 @@
-"""A classical saliency map: what is unlike the background, where background is what the image's border belongs to.
+"""A classical saliency map: salient is what differs from the background, background what is linked to the border.
 
 Source: W. Zhu, S. Liang, Y. Wei, J. Sun, Saliency Optimization from Robust Background Detection, CVPR 2014:
 boundary connectivity (section 3), background weighted contrast and saliency optimisation (section 4). Its
-constants are kept. Ours: the image is shrunk first, superpixels are a SLIC that may leave stray pixels, the
-smoothness term links adjacent superpixels and those of the border.
+constants are kept. Differences: the image is shrunk first, the superpixels are a SLIC that may leave stray pixels,
+and the smoothness term links adjacent superpixels and those of the border.
 """
 
 import numpy as np
@@ -111,11 +111,11 @@ def patch_saliency(colour: np.ndarray, space: np.ndarray, touching: np.ndarray, 
 def background_weight(colour: np.ndarray, touching: np.ndarray, linked: np.ndarray, border: np.ndarray) -> np.ndarray:
     """(N,) in [0, 1): how surely a patch is background, by the share of the border its region takes.
 
-    Its region are the patches that are reached without much change of colour on the way.
+    The region of a patch: the patches that are reached from it without much change of colour on the way.
     """
     nearest = np.where(touching, colour, np.inf).min(axis=1)
     noise = nearest[np.isfinite(nearest)].mean() if touching.any() else 0.0
-    # steps as small as those to the most similar neighbour would add up over a long way
+    # less `noise`, the mean step to the most similar neighbour: such steps would add up over a long way
     steps = np.where(linked, np.maximum(colour - noise, 1e-9), 0)  # 0: no link
     geodesic = dijkstra(csr_matrix(steps), directed=False)
     belongs = np.exp(-(geodesic**2) / (2 * SIGMA_COLOUR**2))

@@ -1,4 +1,4 @@
-"""Optimisers that carry their schedule with them, so that saving one saves both."""
+"""Optimisers that hold their schedule, so that saving one saves both."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,14 +9,14 @@ POLY_POWER = 0.9
 
 
 class PolySGD(torch.optim.SGD):
-    """Stochastic gradient descent with the polynomial decay of DeepLab, as published (SPEC 1).
+    """Stochastic gradient descent with the polynomial decay of DeepLab, as published: docs/method.md, section 1.
 
     The rates fall as lr·(1 - step/max_step)^0.9 before each step, and stay after max_step.
 
     param_groups  dicts with "params" and their own "lr" and "weight_decay"
     max_step      number of steps the decay spans, ≥ 1
-    momentum      the published code hands its weight decay to SGD's momentum argument, hence the
-                  odd default of the setting `sgd_momentum`
+    momentum      the published code passes its weight decay as SGD's momentum, hence the odd default of the
+                  setting `sgd_momentum`
     """
 
     def __init__(self, param_groups: Iterable[dict[str, Any]], *, max_step: int, momentum: float) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.confusion import counter
-from misc.formats.checkpoint import load_backbone, loaded
+from misc.formats.checkpoint import load_backbone, load_network
 from misc.formats.quick_look import image_fault
 from misc.run.distributed import launched
 from misc.run.plan import Folder, Input
@@ -168,7 +168,7 @@ class Network(Input):
         remedy = f"run {self.maker} first, or point --{self.setting} at a checkpoint"
         preflight.reads(f"the checkpoint of {self.maker}", [path], remedy=remedy)
         if not preflight.is_to_come(path) and path.is_file():
-            preflight.attempt(lambda: loaded(self.build, path))
+            preflight.attempt(lambda: load_network(self.build, path))
 
     def whole(self) -> dict[str, Path | str]:
         return {self.setting: Path(self.path)}

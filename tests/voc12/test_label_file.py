@@ -1,6 +1,5 @@
-"""Label files: where an ID ends, names and numbers, and errors that name the file and the line."""
+"""Label files: numbers in text, names in CSV, and errors that name the file and the line."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -40,16 +39,11 @@ def refused(label_file, *args: str, ask: str = "a") -> str:
         ("2007_000032 0 14", "2007_000032", [0, 14]),
         ("000000000009 3 4", "000000000009", [3, 4]),  # an ID that is a number
         ("17", "17", []),
-        ("IMG 0012 (1) 0 2", "IMG 0012 (1)", [0, 2]),
-        ("Straße nach Süden  3", "Straße nach Süden", [3]),
-        ("IMG 12\t3", "IMG 12", [3]),
-        ("IMG 0012 (1)\t0 2", "IMG 0012 (1)", [0, 2]),
-        ("IMG 0012 (1)\t", "IMG 0012 (1)", []),
-        ("a\t0\t2", "a", [0, 2]),
-        ("写真\u30001 2", "写真\u30001", [2]),  # an ideographic space is part of the name
+        ("  Straße  3\t7 ", "Straße", [3, 7]),
+        ("a 00", "a", [0]),
     ],
 )
-def test_where_an_id_ends(label_file, line, image_id, classes):
+def test_a_line_of_text(label_file, line, image_id, classes):
     labels = label_file(f"\n{line}\r\nother 1\n")
     assert labels.get(image_id) == classes
     assert labels.get("other") == [1]
@@ -57,61 +51,40 @@ def test_where_an_id_ends(label_file, line, image_id, classes):
 
 
 @pytest.mark.parametrize(
-    ("line", "image_id"),
+    ("line", "word"),
     [
-        ("IMG 12 3", "IMG 12"),  # read as IMG with the classes 12 and 3
-        ("IMG 12 3", "IMG 12 3"),
-        ("IMG 0012 (1) 0", "IMG"),
-        ("IMG 0012 (1)", "IMG 0012 (1)"),
-        ("a x 1", "a"),
+        ("IMG 0012 (1) 0", "(1)"),
+        ("Straße nach Süden 3", "nach"),
+        *((f"a {word}", word) for word in ("dog", "-1", "1.0", "0,1", "0x1", "²", "9" * 5000)),
     ],
 )
-def test_a_line_that_could_be_of_another_image_is_refused(label_file, line, image_id):
-    error = refused(label_file, f"other 1\n{line}\n", ask=image_id)
-    assert f"labels.txt, line 2: {line!r} is read as image " in error
-    assert f"may be meant for {image_id!r}: put a tab behind the ID" in error
+def test_a_word_that_is_no_number_is_named_with_its_line_and_the_remedy(label_file, line, word):
+    error = refused(label_file, f"other 1\n{line}\n")
+    assert f"labels.txt, line 2: {word!r} is no class number" in error and ".csv" in error
 
 
-def test_a_tab_settles_it(label_file):
-    labels = label_file("IMG\t12 3\nIMG 12\t3\n")
-    assert labels.get("IMG") == [12, 3] and labels.get("IMG 12") == [3]
+def test_a_number_beyond_the_classes(label_file):
+    assert "labels.txt, line 1: '20' of a is no class (0 to 19)" in refused(label_file, "a 3 20\n")
 
 
-@pytest.mark.parametrize("classes", ["dog", "-1", "1.0", "20", "0,1", "0 dog 1 x", "9" * 5000])
-def test_what_is_no_class_number(label_file, classes):
-    assert re.search(r"labels\.txt, line 1: '.+' of a is no class \(0 to 19\)", refused(label_file, f"a {classes}\n"))
-
-
-TAB = ", or, if the ID has blanks, put a tab behind it"
-
-
-@pytest.mark.parametrize(
-    ("content", "name", "may_be_longer"),
-    [
-        ("IMG 12 0\nIMG 13 1", "labels.txt", True),  # of IMG 12 and of IMG 13
-        ("IMG 12\nIMG 13", "labels.txt", True),
-        ("a\na 1", "labels.txt", True),
-        ("a\t1\na 2", "labels.txt", True),
-        ("a\t1\na\t2", "labels.txt", False),
-        ("a\t1\na", "labels.txt", False),
-        ("image_id,classes\na,dog\na,Katze", "labels.csv", False),
-    ],
-)
-def test_two_images_may_have_been_read_as_one(label_file, content, name, may_be_longer):
-    error = refused(label_file, content, name)
-    assert error.endswith("keep one of them" + TAB * may_be_longer)
+def test_an_id_with_blanks_that_text_cannot_list(label_file):
+    """Read as published, `IMG 12 3` shows 12 and 3 on IMG."""
+    labels = label_file("IMG 12 3\n")
+    assert labels.get("IMG") == [12, 3] and labels.get("IMG 12") is None
+    assert ".csv" in labels.advice("IMG 12")
+    assert ".csv" in refused(label_file, "IMG 12 0\nIMG 13 1\n")
 
 
 @pytest.mark.parametrize("ending", ["jpg", "JPEG", "png"])
 def test_an_id_with_an_ending(label_file, ending):
     for labels in (label_file(f"Küche.{ending} 1\n"), label_file(f"image_id,classes\nKüche.{ending},dog", "l.csv")):
-        assert labels.get("Küche") is None and labels.with_ending("Küche") == f"Küche.{ending}"
-        assert labels.with_ending(f"Küche.{ending}") is None and labels.with_ending("K") is None
+        assert labels.get("Küche") is None and f"'Küche.{ending}'" in labels.advice("Küche")
+        assert labels.advice(f"Küche.{ending}") == labels.advice("K") == ""
 
 
 def test_an_image_with_two_opinions(label_file):
     error = refused(label_file, "a 0 2\nb 1\n\na 1\n")
-    assert error.endswith(f"labels.txt, line 4: 'a' shows 1 here, but 0 2 in line 1: keep one of them{TAB}")
+    assert "labels.txt, line 4: 'a' shows 1 here, but 0 2 in line 1: keep one of them" in error
     assert "no class" in refused(label_file, "a\na 1\n")
     assert label_file("a 0 2\na 2 0 0\n").get("a") == [0, 2]  # the same twice
 
@@ -149,21 +122,21 @@ def test_names_in_csv(label_file, row, image_id, classes):
 )
 def test_another_header_is_refused(label_file, header):
     error = refused(label_file, f"{header}\na,dog\n", "labels.csv")
-    assert error.endswith(f"labels.csv: the header is {header!r}, expected 'image_id,classes'")
+    assert f"labels.csv: the header is {header!r}" in error and "image_id,classes" in error
 
 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("a,dgo", "line 2: 'dgo' of a is no class (did you mean 'dog'?)"),
-        ("a,KATZE", "line 2: 'KATZE' of a is no class (did you mean 'Katze'?)"),
+        ("a,dgo", "line 2: 'dgo' of a is no class (did you mean 'dog'"),
+        ("a,KATZE", "line 2: 'KATZE' of a is no class (did you mean 'Katze'"),
         ("a,unicorn", "line 2: 'unicorn' of a is no class (see --class_names)"),
-        ("a,1", "line 2: '1' of a is no class (names are expected in .csv, not numbers: see --class_names)"),
-        ("a,dog,Katze", "line 2: 3 columns, expected image_id,classes with the names separated by ';'"),
+        ("a,1", "line 2: '1' of a is no class (names are expected"),
+        ("a,dog,Katze", "line 2: 3 columns, expected image_id,classes"),
         ("a", "line 2: 1 columns, expected"),
         (",dog", "line 2: the image ID is empty"),
-        ('a,"dog', "line 2: cannot be read as CSV (unexpected end of data)"),
-        ("a,dog\na,Katze", "line 3: 'a' shows Katze here, but dog in line 2: keep one of them"),
+        ('a,"dog', "line 2: cannot be read as CSV"),
+        ("a,dog\na,Katze", "line 3: 'a' shows Katze here, but dog in line 2"),
     ],
 )
 def test_bad_rows_are_named(label_file, row, expected):
@@ -179,19 +152,25 @@ def test_a_table_of_another_encoding(label_file):
 # --- writing
 
 IDS = st.text(st.sampled_from("a1 (ü,;\"'"), min_size=1).filter(lambda text: text == text.strip())
+CLASSES_SHOWN = st.sets(st.integers(0, 19)).map(sorted)
 
 
-@given(labels=st.dictionaries(IDS, st.sets(st.integers(0, 19)).map(sorted)), name=st.sampled_from(["l.txt", "l.csv"]))
+@given(labels=st.dictionaries(IDS, CLASSES_SHOWN), name=st.sampled_from(["l.txt", "l.csv"]))
 def test_what_is_written_is_read(tmp_path_factory, labels, name):
     path = tmp_path_factory.mktemp("labels") / name
-    write_label_file(path, labels, CLASSES)
-    read = LabelFile(path, CLASSES)
-    assert {image_id: read.get(image_id) for image_id in labels} == labels
+    if name == "l.txt" and any(" " in image_id for image_id in labels):
+        with pytest.raises(InputError, match=r"l\.txt: .* cannot be listed in text: .*\.csv"):
+            write_label_file(path, labels, CLASSES)
+        assert not path.exists()
+    else:
+        write_label_file(path, labels, CLASSES)
+        read = LabelFile(path, CLASSES)
+        assert {image_id: read.get(image_id) for image_id in labels} == labels
 
 
 def test_text_is_written_as_published(tmp_path):
-    write_label_file(tmp_path / "l.txt", {"2007_000032": [0, 14], "b": [], "IMG 1": [2], "IMG 2": []}, CLASSES)
-    assert (tmp_path / "l.txt").read_bytes() == b"2007_000032 0 14\nb\nIMG 1\t2\nIMG 2\t\n"
+    write_label_file(tmp_path / "l.txt", {"2007_000032": [0, 14], "b": []}, CLASSES)
+    assert (tmp_path / "l.txt").read_bytes() == b"2007_000032 0 14\nb\n"
 
 
 def test_a_name_with_the_separator_is_no_csv(tmp_path):

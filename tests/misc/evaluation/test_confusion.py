@@ -129,10 +129,6 @@ def test_swapping_truth_and_prediction_swaps_fp_and_fn(truth, prediction):
     np.testing.assert_array_equal(there.fp, back.fn)
 
 
-def test_own_counter_needs_nothing():
-    assert counter("own") is confusion_matrix
-
-
 @pytest.mark.skipif(importlib.util.find_spec("chainercv") is not None, reason="chainercv is installed")
 def test_chainercv_missing():
     with pytest.raises(InputError, match="chainercv is not installed"):

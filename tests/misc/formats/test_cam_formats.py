@@ -227,22 +227,6 @@ def test_a_reading_that_explains_all_is_alone_in_that(shown, numbers, extra_expe
     assert not (extra_expected and possible and other > shown)
 
 
-@given(st.sets(st.integers(0, C - 1)), st.sets(st.integers(0, C)))
-def test_a_decision_is_the_better_one(shown, numbers):
-    """Whatever is decided, the other reading has no right to it: it is impossible or explains less."""
-    try:
-        background = zero_is_background(numbers, shown, C)
-    except ValueError:
-        assert 0 in numbers or C in numbers  # a file of classes without 0 counts from 0
-        return
-    from_one = {n - 1 for n in numbers - {0}}
-    chosen, other = (from_one, numbers) if background else (numbers, from_one)
-    if 0 in numbers and C not in numbers:
-        assert other != shown
-        assert chosen <= shown or not other <= shown
-        assert chosen >= shown or not other >= shown or chosen <= shown
-
-
 @pytest.mark.parametrize("numbers", [{-1}, {21}, {20}, {3, 20}, {0, 21}])
 def test_numbers_of_no_class(tmp_path, numbers):
     path = saved(tmp_path, dict.fromkeys(numbers, BACKGROUND))

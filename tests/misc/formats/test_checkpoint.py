@@ -12,7 +12,15 @@ import torch
 from torch import nn
 
 from misc.errors import InputError
-from misc.formats.checkpoint import IMAGENET_FC, fill, load_backbone, load_weights, loaded, read_state, save_weights
+from misc.formats.checkpoint import (
+    IMAGENET_FC,
+    fill,
+    load_backbone,
+    load_network,
+    load_weights,
+    read_state,
+    save_weights,
+)
 from net.resnet50 import resnet50_stride16
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
@@ -61,7 +69,7 @@ def save_legacy(state: dict[str, torch.Tensor], path: Path) -> None:
 @pytest.mark.parametrize(
     ("save", "name"), [(torch.save, "w.pth"), (save_legacy, "w.pth"), (save_safetensors, "w.safetensors")]
 )
-@pytest.mark.parametrize("load", [filled, loaded])
+@pytest.mark.parametrize("load", [filled, load_network])
 def test_formats(tmp_path, save, name, load):
     save(known_state(), tmp_path / name)
     module = load(small, tmp_path / name)
@@ -78,7 +86,7 @@ def test_round_trip_leaves_any_layout_behind(tmp_path):
     assert all(tensor.is_contiguous() for tensor in read_state(tmp_path / "new" / "w.pth").values())
 
 
-@pytest.mark.parametrize("load", [filled, loaded])
+@pytest.mark.parametrize("load", [filled, load_network])
 def test_other_types_are_converted(path, load):
     torch.save({name: tensor.double() for name, tensor in known_state().items()}, path)
     module = load(small, path)
@@ -125,7 +133,7 @@ def test_published_duplicates_are_passed_over(path, name):
     assert_holds(module, known_state())
 
 
-@pytest.mark.parametrize("load", [filled, loaded])
+@pytest.mark.parametrize("load", [filled, load_network])
 def test_old_files_lack_the_batch_counters(path, load):
     torch.save({n: t for n, t in known_state().items() if not n.endswith("num_batches_tracked")}, path)
     module = load(small, path)
@@ -146,7 +154,7 @@ def published(which: str) -> dict[str, torch.Tensor]:
 def test_published_checkpoints_fill_every_tensor(monkeypatch, which, network):
     state = published(which)
     monkeypatch.setattr("misc.formats.checkpoint.read_state", lambda path: state)  # 100 MB less on the disk
-    module = loaded(network, "published.pth")
+    module = load_network(network, "published.pth")
     for name, tensor in module.state_dict().items():
         assert (tensor == state[name]).all(), name
     wrong = next(name for name in module.state_dict() if name.endswith("layer4.2.conv3.weight"))

@@ -1,10 +1,11 @@
 """Images, saliency maps and label maps, whatever mode their files have."""
 
+import io
 import re
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from misc.errors import InputError
@@ -18,7 +19,6 @@ from misc.formats.images import (
     write_grey,
     write_mask,
 )
-from misc.pixels import normalise, normalised_pair, rescale, scaled_size, stretched
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # 0 to 220
 
@@ -75,6 +75,43 @@ def test_a_palette_image_has_its_colours(tmp_path):
 def test_alpha_is_dropped(tmp_path):
     found = read_image(saved(tmp_path / "a.png", Image.new("RGBA", (2, 2), (10, 20, 30, 0))))
     np.testing.assert_array_equal(found, np.broadcast_to([10, 20, 30], (2, 2, 3)))
+
+
+def in_exif(orientation: int) -> bytes:
+    """A JPEG, 4 × 3 pixels, whose EXIF says how to turn it."""
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, "JPEG", dpi=(72, 72), exif=exif)
+    return file.getvalue()
+
+
+def test_exif_does_not_turn_an_image(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(in_exif(6))
+    assert read_image(tmp_path / "a.jpg").shape == (3, 4, 3)
+
+
+def test_damaged_exif_leaves_the_pixels(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(in_exif(6))
+    whole = read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(in_exif(6).replace(b"Exif\0\0", b"Exif\0\0no TIFF"))
+    with pytest.raises(SyntaxError):
+        iio.imread(tmp_path / "a.jpg", plugin="pillow")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), whole)
+
+
+def test_a_path_is_no_address(tmp_path):
+    """imageio takes `folder.zip/a.png` for a file in an archive."""
+    (tmp_path / "folder.zip").mkdir()
+    write_grey(tmp_path / "folder.zip" / "a.png", RAMP)
+    np.testing.assert_array_equal(read_image(tmp_path / "folder.zip" / "a.png")[..., 0], RAMP)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_the_first_picture_of_an_animation(tmp_path, kind):
+    first, second = Image.new("RGB", (4, 3), (250, 0, 0)), Image.new("RGB", (4, 3), (0, 250, 0))
+    first.save(tmp_path / "a", kind, save_all=True, append_images=[second])
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.array(first))
 
 
 @pytest.mark.parametrize("name", ["2007_000032.jpg", "2007_000032.png"])
@@ -194,64 +231,12 @@ def test_every_label_survives(tmp_path):
         assert (image.format, image.mode) == ("PNG", "L")
 
 
-# --- numbers
-
-
-def test_normalise():
-    image = np.zeros((1, 2, 3), np.uint8)
-    image[0, 1] = 255, 127, 51
-    found = normalise(image)
-    assert found.shape == (3, 1, 2) and found.dtype == np.float32
-    black = [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
-    other = [(1 - 0.485) / 0.229, (127 / 255 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
-    np.testing.assert_allclose(found[:, 0, 0], black, rtol=1e-5)
-    np.testing.assert_allclose(found[:, 0, 1], other, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("size", "scale", "expected"),
-    [
-        ((5, 7), 0.5, (2, 4)),  # 2.5 and 3.5: half to even
-        ((281, 500), 1.5, (422, 750)),  # 421.5
-        ((375, 500), 0.5, (188, 250)),  # 187.5
-        ((3, 1), 0.1, (1, 1)),
-        ((4, 6), 1.0, (4, 6)),
-    ],
-)
-def test_scaled_size(size, scale, expected):
-    assert scaled_size(size, scale) == expected
-
-
-@pytest.mark.parametrize("method", [Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_rescale_is_pillows(method, dtype):
-    array = np.random.default_rng(1).integers(0, 256, (7, 5)).astype(dtype)
-    expected = np.array(Image.fromarray(array).resize((8, 4), method))
-    found = rescale(array, (4, 8), method)
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_rescale_by_nearest_repeats_and_picks_labels():
-    labels = np.array([[0, 255], [50, 200]], np.uint8)
-    doubled = rescale(labels, (4, 4), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(doubled, labels.repeat(2, axis=0).repeat(2, axis=1))
-
-
-def test_bicubic_overshoot_is_cut_off_in_images():
-    step = np.zeros((4, 8, 3), np.uint8)
-    step[:, 4:] = 255
-    found = rescale(step, (4, 32), Image.Resampling.BICUBIC)
-    assert found.shape == (4, 32, 3) and found.dtype == np.uint8
-    assert (found[:, :10] == 0).all() and (found[:, -10:] == 255).all()
-
-
-def test_normalised_pair_is_the_image_and_its_mirror_image():
-    image = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
-    pair = normalised_pair(torch.from_numpy(image), torch.device("cpu"))
-    assert pair.is_contiguous(memory_format=torch.channels_last)
-    np.testing.assert_allclose(pair[0], normalise(image), rtol=1e-6)
-    np.testing.assert_array_equal(pair[1], pair[0].flip(-1))
+@pytest.mark.parametrize("shape", [(1, 1), (5, 2), (4, 3), (300, 400)])
+def test_a_grey_map_has_the_bytes_that_pillow_writes(tmp_path, shape):
+    values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    write_grey(tmp_path / "a.png", values)
+    Image.fromarray(values).save(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 # --- what a file says of itself
@@ -264,8 +249,3 @@ def test_the_software_of_a_png(tmp_path):
     found = [software_of(tmp_path / name) for name in ("ours.png", "plain.png", "no.png", "missing.png")]
     assert found == ["make_saliency", None, None, None]
     np.testing.assert_array_equal(read_label_map(tmp_path / "ours.png"), RAMP)
-
-
-def test_stretched():
-    np.testing.assert_array_equal(stretched(np.array([-1.0, 3.0, 1.0])), [0, 1, 0.5])
-    np.testing.assert_array_equal(stretched(np.array([7.0, 7.0])), [0, 0])

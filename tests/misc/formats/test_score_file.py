@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from misc.errors import InputError
-from misc.formats.score_file import at_full_size, read_scores, scores_fault, write_scores
+from misc.formats.score_file import at_full_size, read_scores, write_scores
 
 SIZE = (10, 13)  # stride-4 grid 3×4
 KEYS = np.array([2, 7])
@@ -131,22 +131,9 @@ def test_any_damage_is_an_input_error_or_harmless(tmp_path, damage):
         start = place % len(data)
         data[start : start + len(new)] = new
     path.write_bytes(data)
-    scores_fault(path)
     try:
         keys, scores = read_scores(path, size=SIZE, n_classes=20)
     except InputError as error:
         assert "a.npz" in str(error)
     else:
         assert scores.shape == (len(keys), *SIZE)
-
-
-def test_a_quick_look(tmp_path):
-    path = tmp_path / "a.npz"
-    write_scores(path, KEYS, SCORES, SIZE)
-    assert scores_fault(path) is None
-    whole = path.read_bytes()
-    for length in (0, 10, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert scores_fault(path)
-    assert scores_fault(saved(path, keys=None)) == "it has no keys.npy"
-    assert scores_fault(tmp_path / "none.npz")

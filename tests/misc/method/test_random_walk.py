@@ -15,7 +15,7 @@ from misc.method.random_walk import (
 
 
 def dense_walk(cam: np.ndarray, edge: np.ndarray, *, beta: float, exp_times: int, radius: int) -> np.ndarray:
-    """The walk as docs/method.md, section 6 states it, pixel by pixel, dense and in double precision."""
+    """The walk as docs/method.md, section 6, states it, pixel by pixel, dense and in double precision."""
     h, w = edge.shape
     affinity = np.eye(h * w)
     for y, x in np.ndindex(h, w):

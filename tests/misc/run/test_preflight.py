@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from misc.errors import InputError
-from misc.formats.cam_file import CAM, write_cam
-from misc.formats.quick_look import cam_fault, image_fault
 from misc.run.preflight import Preflight
 
 
@@ -150,49 +146,3 @@ def test_traffic_is_told_step_by_step(tmp_path):
         "one": "reads ; writes cam/",
         "two": "reads cam/; writes out/w.pth",
     }
-
-
-# --- probes
-
-
-@pytest.fixture
-def noise() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp"])
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.97])
-def test_cut_images_are_found(tmp_path, noise, name, share):
-    path = tmp_path / name
-    noise.save(path)
-    assert image_fault(path) is None
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
-    assert image_fault(path)
-
-
-def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path, noise):
-    for name in ("a.jpg", "a.png"):
-        noise.save(tmp_path / name)
-        with open(tmp_path / name, "ab") as file:
-            file.write(b"\0" * 500)
-        assert image_fault(tmp_path / name) is None
-
-
-def test_no_image(tmp_path):
-    (tmp_path / "a.jpg").write_text("<html>404</html>")
-    assert image_fault(tmp_path / "a.jpg")
-    assert image_fault(tmp_path / "none.jpg")
-
-
-def test_cut_cams_are_found(tmp_path):
-    path = tmp_path / "a.npy"
-    write_cam(path, CAM(np.array([1]), np.zeros((1, 2, 3), np.float32), np.zeros((1, 6, 9), np.float32)))
-    assert cam_fault(path) is None
-    whole = path.read_bytes()
-    for length in (0, 5, 6, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert cam_fault(path), length
-    np.save(path, np.zeros((1, 6, 9)))
-    assert cam_fault(path) == "cut short, or an array instead of a dict"
-    assert cam_fault(tmp_path / "none.npy")
