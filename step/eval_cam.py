@@ -11,10 +11,9 @@ import numpy as np
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.evaluation.confusion import Scores, counter
-from misc.evaluation.sweep import ImageCounts, count_image
-from misc.evaluation.sweep_lists import Sweeps
-from misc.evaluation.tables import Result, report_paths, write_report
+from misc.evaluation.confusion import Scores, confusion_counter
+from misc.evaluation.sweep import ImageCounts, Sweeps, count_image
+from misc.evaluation.tables import Result, table_paths, write_tables
 from misc.formats.images import read_label_map
 from misc.method.masks import classes_of
 from misc.run.distributed import all_sum_counts, is_first
@@ -46,7 +45,7 @@ def plan(args: Config) -> Plan:
     return Plan(
         ids=truth.ids,
         reads=[truth, Labels(data, truth.ids), Cams(args, data, truth.ids, data.root.truth)],
-        makes=Tables(report_paths(paths.cam_scores_json(args))),
+        makes=Tables(table_paths(paths.cam_scores_json(args))),
     )
 
 
@@ -66,7 +65,7 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
     scores = Scores(all_sum_counts(confusion))
     result = Result(scores, args.cam_eval_thres, sweeps.result())
     if is_first():
-        write_report({"CAM": result}, data.class_names, paths.cam_scores_json(args))
+        write_tables({"CAM": result}, data.class_names, paths.cam_scores_json(args))
     return {"CAM": scores.miou}
 
 
@@ -77,7 +76,7 @@ def count_one(item: Labelled, *, args: Config, data: DataSet) -> Counted:
     cam, remarks = read_cam_of(args, item, truth.shape, len(data.class_names))
     prediction = classes_of(cam.cam_full, cam.keys, args.cam_eval_thres)
     try:
-        confusion = counter(args.eval_backend)(truth, prediction, data.n_labels)
+        confusion = confusion_counter(args.eval_backend)(truth, prediction, data.n_labels)
         counts = count_image(truth, cam.cam_full, cam.keys, data.n_labels)
     except ValueError as error:
         raise InputError(f"{truth_path}: {error}") from error

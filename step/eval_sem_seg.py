@@ -12,10 +12,9 @@ import numpy as np
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.evaluation.confusion import Scores, counter
-from misc.evaluation.sweep import ImageCounts, count_image
-from misc.evaluation.sweep_lists import Sweeps
-from misc.evaluation.tables import Result, report_paths, write_report
+from misc.evaluation.confusion import Scores, confusion_counter
+from misc.evaluation.sweep import ImageCounts, Sweeps, count_image
+from misc.evaluation.tables import Result, table_paths, write_tables
 from misc.formats.images import read_label_map
 from misc.formats.quick_look import scores_fault
 from misc.formats.score_file import read_scores
@@ -75,7 +74,7 @@ def plan(args: Config) -> Plan:
     return Plan(
         ids=truth.ids,
         reads=[truth, Masks(args, truth.evaluated), SavedScores(args, truth)],
-        makes=Tables(report_paths(paths.mask_scores_json(args))),
+        makes=Tables(table_paths(paths.mask_scores_json(args))),
     )
 
 
@@ -105,7 +104,7 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
         results["mask"] = results["mask"]._replace(sweep=sweeps.result())
         log_difference(*all_sum_counts(pixels), threshold=args.sem_seg_bg_thres)
     if is_first():
-        write_report(results, data.class_names, paths.mask_scores_json(args))
+        write_tables(results, data.class_names, paths.mask_scores_json(args))
     return {kind: score.miou for kind, score in scores.items()}
 
 
@@ -120,7 +119,7 @@ def count_one(task: Task, *, args: Config, data: DataSet) -> Counted:
         path = place(args, task.image_id)
         masks.append(read_label_map(path))
         try:
-            confusions[number] = counter(args.eval_backend)(truth, masks[number], n_labels)
+            confusions[number] = confusion_counter(args.eval_backend)(truth, masks[number], n_labels)
         except ValueError as error:
             raise InputError(f"{path} against {truth_path}: {error}") from error
     if task.scores:

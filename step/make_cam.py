@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.evaluation.tables import report_paths
+from misc.evaluation.tables import table_paths
 from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import load_network
 from misc.pixels import normalised_pair, stride4
@@ -36,7 +36,7 @@ def plan(args: Config) -> Plan:
     return Plan(
         ids=ids,
         reads=[*lists, Images(data, ids), Labels(data, ids), network],
-        makes=PerImage(lambda i: [paths.cam(args, i)], leftovers=report_paths(paths.cam_scores_json(args))),
+        makes=PerImage(lambda i: [paths.cam(args, i)], leftovers=table_paths(paths.cam_scores_json(args))),
     )
 
 

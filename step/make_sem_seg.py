@@ -13,7 +13,7 @@ import torch
 from misc.config import Config
 from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
-from misc.evaluation.tables import report_paths
+from misc.evaluation.tables import table_paths
 from misc.formats.checkpoint import load_network
 from misc.formats.images import read_image, write_grey, write_mask
 from misc.formats.score_file import at_full_size, write_scores
@@ -66,7 +66,7 @@ def plan(args: Config) -> Plan:
         ids=ids,
         reads=[images, Images(data, ids), Labels(data, ids), Cams(args, data, ids, data.root.image), network],
         makes=PerImage(
-            partial(mask_paths, args), leftovers=[*report_paths(paths.mask_scores_json(args)), *stale_scores]
+            partial(mask_paths, args), leftovers=[*table_paths(paths.mask_scores_json(args)), *stale_scores]
         ),
     )
 

@@ -8,7 +8,6 @@ of a mask every class number counts, however few pixels it has. An --out that en
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,27 +15,25 @@ from typing import NoReturn
 
 from misc.config import available_cores
 from misc.errors import InputError
+from misc.run.process import guarded, run_command
 from voc12.image_set import VOCRoot, merged, read_list
 from voc12.label_file import write_label_file
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
-    try:
-        args = _parser().parse_args(argv)
-        from voc12.image_labels import read_class_names  # imports torch; --help is quick without
+    args = _parser().parse_args(argv)
+    from voc12.image_labels import read_class_names  # imports torch; --help is quick without
 
-        labels = make_labels(
-            VOCRoot(Path(args.voc12_root)),
-            merged(*(read_list(path) for path in args.list)),
-            read_class_names(args.class_names),
-            source=args.source,
-            workers=available_cores() if args.num_workers is None else args.num_workers,
-            out=output_file(args.out, overwrite=args.overwrite),
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    labels = make_labels(
+        VOCRoot(Path(args.voc12_root)),
+        merged(*(read_list(path) for path in args.list)),
+        read_class_names(args.class_names),
+        source=args.source,
+        workers=available_cores() if args.num_workers is None else args.num_workers,
+        out=output_file(args.out, overwrite=args.overwrite),
+    )
     unlabelled = sum(not classes for classes in labels.values())
     print(f"{args.out}: {len(labels)} images, {unlabelled} of them without a class")
     return 0
@@ -106,4 +103,4 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -35,7 +35,7 @@ def check_range(name: str, labels: np.ndarray, n_labels: int) -> None:
         raise ValueError(f"{name} holds label {worst}, but there are {n_labels} (0 is background)")
 
 
-def counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+def confusion_counter(backend: str) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
     """The function that counts a confusion matrix: ours for `own`, the installed chainercv's for `chainercv`."""
     if backend == "own":
         return confusion_matrix

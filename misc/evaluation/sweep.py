@@ -5,15 +5,19 @@ So it is enough to count, for each pair of true label and strongest class, how m
 the 61 confusion matrices are sums of those counts, the very ones that 61 passes would give.
 """
 
+import logging
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from misc.evaluation.confusion import VOID, Scores, check_range
+from misc.run.distributed import all_sum_counts
 
 # float32, as in the comparison that makes a mask: .21 means the float32 next to .21 there too
 THRESHOLDS = (np.arange(61) / 100).astype(np.float32)
+
+log = logging.getLogger(__name__)
 
 
 class ImageCounts(NamedTuple):
@@ -91,3 +95,52 @@ class Sweep:
     def best(self) -> int | None:
         """Index of the threshold of the highest mIoU, the lowest of equals; None if no pixel was counted."""
         return None if np.isnan(self.miou).all() else int(np.nanargmax(self.miou))
+
+
+class SweepResult(NamedTuple):
+    """The sweep over the evaluation list and, if there is one, over the list the threshold is chosen on."""
+
+    evaluation: Sweep
+    sweep_list: Sweep | None = None
+
+    @property
+    def curves(self) -> dict[str, Sweep]:
+        named = {"evaluation": self.evaluation, "sweep_list": self.sweep_list}
+        return {name: sweep for name, sweep in named.items() if sweep is not None}
+
+    @property
+    def chosen_on(self) -> str:
+        return list(self.curves)[-1]
+
+    @property
+    def best(self) -> int | None:
+        """Index of the chosen threshold."""
+        return self.curves[self.chosen_on].best
+
+
+class Sweeps:
+    """Adds up the counts of each image for the lists it is on.
+
+    evaluated   IDs of the evaluation list
+    sweep_ids   IDs of sweep_list, empty if the threshold is chosen on the evaluation list itself
+    """
+
+    def __init__(self, evaluated: list[str], sweep_ids: list[str], n_labels: int) -> None:
+        self._lists = [(frozenset(ids), Sweep(n_labels)) for ids in (evaluated, sweep_ids) if ids]
+        both = len(set(evaluated) & set(sweep_ids))
+        if both:
+            log.warning(
+                "%d of %d images of sweep_list are evaluated as well: its figure is too good", both, len(sweep_ids)
+            )
+
+    def add(self, image_id: str, counts: ImageCounts) -> None:
+        for ids, sweep in self._lists:
+            if image_id in ids:
+                sweep.add(counts)
+
+    def result(self) -> SweepResult:
+        """The counts of all processes. Every process must call it, since it all-reduces."""
+        for _, sweep in self._lists:
+            sweep.pixels = all_sum_counts(sweep.pixels)
+            sweep.images = int(all_sum_counts(np.array([sweep.images]))[0])
+        return SweepResult(*(sweep for _, sweep in self._lists))

@@ -1,29 +1,8 @@
 """Evaluation results on the terminal, as JSON and as CSV.
 
-`write_report` writes, for eval_cam.json (and eval_sem_seg.json likewise):
-
-eval_cam.json           {kind: result}, kind is "CAM", or "mask" and "mask + CRF"; shares in [0, 1], null where
-                        nothing was counted:
-    threshold           the background score that is set
-    miou, mean_precision, mean_recall, mean_fp_rate, mean_fn_rate, pixel_accuracy, mean_class_accuracy,
-    fp_background, fp_classes, fn_background, fn_classes
-    classes             {"background" or class: {iou, precision, recall, fp, fn, fp_rate, fn_rate}}
-    confusion           (C+1)×(C+1) pixels, rows true, columns predicted
-    sweep               only where scores were swept:
-        thresholds      [0, .01 … .6]
-        curves          {"evaluation": curve, "sweep_list": curve}, the second only with --sweep_list; a curve holds
-                        images, miou, mean_precision, mean_recall, mean_fp_rate, mean_fn_rate (61 each) and
-                        iou {"background" or class: 61}
-        best            threshold; chosen_on "evaluation" or "sweep_list"; miou_there, its mIoU on that list;
-                        miou, on the evaluation list; classes, as above, on the evaluation list.
-                        null if no pixel was counted
-eval_cam_classes.csv    kind, threshold, chosen (set, or best on evaluation, or best on sweep_list), number (0
-                        background), class, and the seven columns of `classes`; a row a class
-eval_cam_curve.csv      kind, list, threshold, images, miou … mean_fn_rate, then the IoU of each class; a row a
-                        threshold. Only where scores were swept
-
-fp and fn are the published figures, shares of the union of truth and prediction: IoU + fp + fn = 1. fp_rate is the
-share of the pixels that are not of the class that were taken for it, fn_rate the share of its pixels that were missed.
+docs/evaluation.md says what the files hold. fp and fn are the published figures, shares of the union of truth and
+prediction: IoU + fp + fn = 1. fp_rate is the share of the pixels not of the class that were taken for it, fn_rate
+the share of its pixels that were missed.
 """
 
 import csv
@@ -36,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from misc.evaluation.confusion import Scores, mean
-from misc.evaluation.sweep import THRESHOLDS, Sweep
+from misc.evaluation.sweep import THRESHOLDS, Sweep, SweepResult
 from misc.files import remove_abandoned, replacing
 
 MEASURES = ("iou", "precision", "recall", "fp", "fn", "fp_rate", "fn_rate")  # per class
@@ -54,27 +33,6 @@ COARSE = range(0, len(THRESHOLDS), 5)  # the thresholds shown on the terminal: e
 log = logging.getLogger(__name__)
 
 
-class SweepResult(NamedTuple):
-    """The sweep over the evaluation list and, if there is one, over the list the threshold is chosen on."""
-
-    evaluation: Sweep
-    sweep_list: Sweep | None = None
-
-    @property
-    def curves(self) -> dict[str, Sweep]:
-        named = {"evaluation": self.evaluation, "sweep_list": self.sweep_list}
-        return {name: sweep for name, sweep in named.items() if sweep is not None}
-
-    @property
-    def chosen_on(self) -> str:
-        return list(self.curves)[-1]
-
-    @property
-    def best(self) -> int | None:
-        """Index of the chosen threshold."""
-        return self.curves[self.chosen_on].best
-
-
 class Result(NamedTuple):
     """One kind of prediction: its scores at the set threshold, and its sweep if it has one."""
 
@@ -83,12 +41,12 @@ class Result(NamedTuple):
     sweep: SweepResult | None = None
 
 
-def report_paths(path: Path) -> list[Path]:
-    """The files `write_report` writes for `path` (.json)."""
+def table_paths(path: Path) -> list[Path]:
+    """The files `write_tables` writes for `path` (.json)."""
     return [path, *(path.with_name(f"{path.stem}_{table}.csv") for table in ("classes", "curve"))]
 
 
-def write_report(results: dict[str, Result], class_names: list[str], path: Path) -> None:
+def write_tables(results: dict[str, Result], class_names: list[str], path: Path) -> None:
     """Log the tables and save everything, confusion matrices included; the module says in which files.
 
     results   for each kind of prediction its result over background and the C classes
@@ -98,7 +56,7 @@ def write_report(results: dict[str, Result], class_names: list[str], path: Path)
     for kind, result in results.items():
         if result.sweep is not None:
             log.info("%s", curve_table(kind, result.threshold, result.scores.miou, result.sweep))
-    json_path, classes_path, curve_path = report_paths(path)
+    json_path, classes_path, curve_path = table_paths(path)
     content = {kind: as_dict(result, names) for kind, result in results.items()}
     remove_abandoned(json_path.parent)
     with replacing(json_path) as temporary:

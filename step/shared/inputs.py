@@ -10,7 +10,7 @@ from torch import nn
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.evaluation.confusion import counter
+from misc.evaluation.confusion import confusion_counter
 from misc.formats.checkpoint import load_backbone, load_network
 from misc.formats.quick_look import image_fault
 from misc.run.distributed import launched
@@ -145,7 +145,7 @@ class GroundTruth(Input):
         truths = map(self._data.root.truth, self.ids)
         preflight.reads("ground truth masks", truths, probe=image_fault, remedy=NO_TRUTH)
         preflight.attempt(lambda: self._data.class_names)
-        preflight.attempt(partial(counter, self._args.eval_backend))
+        preflight.attempt(partial(confusion_counter, self._args.eval_backend))
 
 
 @dataclass(frozen=True)

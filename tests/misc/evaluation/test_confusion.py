@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from misc.errors import InputError
-from misc.evaluation.confusion import Scores, confusion_matrix, counter
+from misc.evaluation.confusion import Scores, confusion_counter, confusion_matrix
 
 N = 4
 LABELS = st.sampled_from([0, 1, 2, 3, 255])
@@ -132,14 +132,14 @@ def test_swapping_truth_and_prediction_swaps_fp_and_fn(truth, prediction):
 @pytest.mark.skipif(importlib.util.find_spec("chainercv") is not None, reason="chainercv is installed")
 def test_chainercv_missing():
     with pytest.raises(InputError, match="chainercv is not installed"):
-        counter("chainercv")
+        confusion_counter("chainercv")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("chainercv") is None, reason="needs chainercv")
 def test_chainercv_counts_the_same(golden):
     g = golden("chainercv_eval")
     for i in range(4):
-        found = counter("chainercv")(g[f"gt{i}"], g[f"pred{i}"], 21)
+        found = confusion_counter("chainercv")(g[f"gt{i}"], g[f"pred{i}"], 21)
         np.testing.assert_array_equal(found, confusion_matrix(g[f"gt{i}"], g[f"pred{i}"], 21))
 
 
@@ -149,7 +149,7 @@ def test_chainercv_backend_refuses_what_ours_refuses(monkeypatch):
     module.calc_semantic_segmentation_confusion = lambda predictions, truths: np.ones((1, 1), np.int64)
     monkeypatch.setitem(sys.modules, "chainercv", types.ModuleType("chainercv"))
     monkeypatch.setitem(sys.modules, "chainercv.evaluations", module)
-    count = counter("chainercv")
+    count = confusion_counter("chainercv")
     zero = np.zeros((1, 2), np.uint8)
     assert count(zero, zero, 3).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
     with pytest.raises(ValueError, match="prediction holds label 3"):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from misc.evaluation.confusion import Scores
-from misc.evaluation.sweep import Sweep, count_image
-from misc.evaluation.tables import Result, SweepResult, curve_table, report_paths, table, write_report
+from misc.evaluation.sweep import Sweep, SweepResult, count_image
+from misc.evaluation.tables import Result, curve_table, table, table_paths, write_tables
 
 CLASSES = ["cat", "dog", "emu"]
 # truth in rows: 6 background and 2 cat pixels; no dog anywhere; emu is only predicted
@@ -23,7 +23,7 @@ def refuse(constant: str) -> None:
 
 def written(folder, results):
     path = folder / "new" / "eval.json"
-    write_report(results, CLASSES, path)
+    write_tables(results, CLASSES, path)
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
@@ -132,7 +132,7 @@ def test_the_csv_files_say_what_the_json_says(tmp_path):
         "mask + CRF": Result(Scores(CONFUSION), 0.3),
     }
     content = written(tmp_path, results)
-    json_path, classes_path, curve_path = report_paths(tmp_path / "new" / "eval.json")
+    json_path, classes_path, curve_path = table_paths(tmp_path / "new" / "eval.json")
     assert sorted((tmp_path / "new").iterdir()) == sorted([json_path, classes_path, curve_path])
     classes = rows_of(classes_path)
     tables = dict.fromkeys((row["kind"], row["threshold"], row["chosen"]) for row in classes)
@@ -158,7 +158,7 @@ def test_the_csv_files_say_what_the_json_says(tmp_path):
 def test_the_curve_of_an_earlier_run_does_not_stay(tmp_path):
     swept_result = {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))}
     written(tmp_path, swept_result)
-    curve_path = report_paths(tmp_path / "new" / "eval.json")[2]
+    curve_path = table_paths(tmp_path / "new" / "eval.json")[2]
     assert curve_path.is_file()
     written(tmp_path, {"CAM": Result(Scores(CONFUSION), 0.0)})
     assert not curve_path.exists()
@@ -179,7 +179,7 @@ def test_a_best_threshold_at_the_end_is_said_to_be_so():
 def test_equal_results_are_equal_files(tmp_path):
     for folder in ("a", "b"):
         written(tmp_path / folder, {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))})
-    for first in report_paths(tmp_path / "a" / "new" / "eval.json"):
+    for first in table_paths(tmp_path / "a" / "new" / "eval.json"):
         assert first.read_bytes() == (tmp_path / "b" / "new" / first.name).read_bytes()
 
 
