@@ -1,25 +1,27 @@
-# make demo   the whole chain on a small generated set, in minutes on two CPU cores
-# make test   ruff, mypy and the tests
-# make soak   the tests of interruption and of damaged files with large numbers, about half an hour
-# make bench  our steps against the published way of computing the same, about an hour on two cores
+# make demo      the whole chain on a small generated set, in minutes on two CPU cores
+# make test      ruff, mypy and the fast tests, under four minutes on two CPU cores; CI runs it
+# make test-all  ruff, mypy and all tests: full disks, kills, several processes, large inputs, Chromium as well
+# make soak      the tests of kills and of damaged files with large numbers, about half an hour
+# make bench     our steps against the published way of computing the same, about an hour on two cores
 # All make .venv if it is not there. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench clean
+.PHONY: demo test test-all soak bench clean
 
 demo: .venv/demo-ready
 	$(BIN)/python run_sample.py --config configs/demo.yaml
 
-test: .venv/test-ready
+test: TESTS := -m "not slow"
+test test-all: .venv/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(TESTS)
 
 soak: .venv/test-ready
-	$(BIN)/python -m pytest --soak -rP tests/test_interruption.py tests/test_distributed.py tests/test_fuzz.py
+	$(BIN)/python -m pytest --soak -rP -k "kills or damaged" tests/test_interruption.py tests/test_fuzz.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \

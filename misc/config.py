@@ -5,7 +5,6 @@ Read by `read_config`: defaults < YAML (`--config`, may be given more than once)
 
 import math
 import os
-import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -296,28 +295,34 @@ def read_config(argv: list[str] | None = None) -> Config:
     Raises    InputError naming the setting, for an unknown one, a wrong type or a value out of range.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    spelt_out = _without_empty_files([_spell_out(argument) for argument in arguments])
-    values = vars(_parser().parse_args(spelt_out))
+    spelt_out = [_spell_out(argument) for argument in arguments]
+    values = vars(_parser().parse_args(_files_first(spelt_out)))
     values.pop("config", None)
     return Config(**values)
 
 
-def _without_empty_files(arguments: list[str]) -> list[str]:
-    """The command line without the YAML files that set nothing; InputError for one that is not settings."""
-    kept: list[str] = []
+def _files_first(arguments: list[str]) -> list[str]:
+    """The command line with the YAML files in front, as the parser lets what comes later win; InputError for a bad one.
+
+    Files that set nothing are left out: the parser takes them for an error.
+    """
+    files: list[str] = []
+    others: list[str] = []
     rest = iter(arguments)
     for argument in rest:
-        pair = [argument, next(rest, "")] if argument == "--config" else [argument]
-        if not argument.startswith("--config") or _settings_in(pair[-1].removeprefix("--config=")):
-            kept += pair
-    return kept
+        name, equals, path = argument.partition("=")
+        if name != "--config":
+            others.append(argument)
+        elif _settings_in(path := path if equals else next(rest, "")):
+            files.append(f"--config={path}")
+    return files + others
 
 
 def _settings_in(path: str) -> bool:
     """Whether a YAML file sets anything; InputError if it cannot be read or sets what does not exist."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"config: there is no file {path!r}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
@@ -356,17 +361,9 @@ def _spell_out(argument: str) -> str:
     return f"--{name}=false" if argument[:5] in ("--no-", "--no_") and name in switches else argument
 
 
-OF_A_SETTING_THAT_MAY_BE_NULL = re.compile(  # what jsonargparse says of a value that is neither its type nor null
-    r"Does not validate against any of the Union subtypes .* - (Expected an? \w+) - Expected a NoneType .*Given value:"
-)
-
-
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        text = re.sub(r"<class '(\w+)'>", r"\1", " ".join(str(message).split())).replace("a int", "an int")
-        text = text.replace("Expected a tuple", "Expected a list like [1.0, 0.5]")
-        text = OF_A_SETTING_THAT_MAY_BE_NULL.sub(r"\1. Got value:", text)
-        raise InputError(text.replace('Parser key "', 'setting "').replace("typing.", ""))
+        raise InputError(" ".join(str(message).split()))
 
 
 def _in_range(value: Any, low: float | None, high: float | None) -> bool:

@@ -105,6 +105,7 @@ def test_the_report(folder, tmp_path, capsys):
     assert "no such row: nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_times_and_memory_of_a_row(folder, tmp_path):
     row = worker.ROWS["walk"](TINY, folder, (20, 30))
     job = {"tiny": True, "folder": str(folder), "row": "walk@20x30"}

@@ -155,15 +155,11 @@ def own_copy(tiny_voc, tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--nonsense", "1"], "nonsense"),
         (["--seed", "many"], "seed"),
         (["--voc12_root", "/nowhere"], "/nowhere"),
         (["--train_aug_list", "missing.txt"], "missing.txt"),
         (["--device", "abacus"], "abacus"),
         (["--class_names", "missing_names.txt"], "missing_names.txt"),
-        (["--cam_batch_size", "100"], "--cam_batch_size"),
-        (["--backbone_weights", "missing.pth"], "missing.pth"),
-        (SWITCHED_OFF, "nothing to do"),
     ],
 )
 def test_refused_before_anything_runs(arguments, expected, tiny_args, tmp_path, capsys):
@@ -236,6 +232,7 @@ def test_a_training_that_diverges_saves_nothing(tiny_args, tmp_path, capsys):
     assert "diverged" in (tmp_path / "log.log").read_text()  # the log says how the run ended
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
     """As in `run_sample.py … | head`: what is left to say goes to the log file."""
     command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]
@@ -248,6 +245,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(tiny_args, tmp_path):
     assert "epoch 1/1" in (tmp_path / "log.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_terminal_on_a_full_disk_does_not_end_the_run(tiny_args, tmp_path):
     with open("/dev/full", "w") as full:
         command = [sys.executable, str(PROJECT / "run_sample.py"), *tiny_args(), *only("train_cam")]

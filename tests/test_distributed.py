@@ -69,7 +69,7 @@ def alone(voc, backbone_file, tmp_path_factory):
     return outputs
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_as_many_as_one(processes, alone, voc, tiny_args, backbone_file, tmp_path):
     """The same weights to 1e-5, the same masks, the same counts: whoever works on which sample, and loads it."""
     there = alone(tiny_args)  # without workers
@@ -106,6 +106,7 @@ def test_as_many_as_one(processes, alone, voc, tiny_args, backbone_file, tmp_pat
     assert "finished already" in log and "10 of 10 images are finished already" in log
 
 
+@pytest.mark.slow
 def test_bad_input_is_said_once_and_ends_all(voc, tiny_args, tmp_path):
     run = torchrun(2, arguments_for(tiny_args, voc, tmp_path, cam_batch_size=1, train_list=tmp_path / "missing.txt"))
     _, errors = run.communicate(timeout=120)
@@ -114,6 +115,7 @@ def test_bad_input_is_said_once_and_ends_all(voc, tiny_args, tmp_path):
     assert errors.count("missing.txt: no such list") == 1
 
 
+@pytest.mark.slow
 def test_an_error_in_one_share_ends_all(voc, tiny_args, alone, tmp_path):
     """Only the second process meets the damaged saliency map; the first one waits for it."""
     import shutil
@@ -132,6 +134,7 @@ def test_an_error_in_one_share_ends_all(voc, tiny_args, alone, tmp_path):
     assert errors.count(f"error: {path}: cannot be read as an image") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_dies_takes_the_others_with_it(signum, voc, tiny_args, tmp_path):
     run = torchrun(2, [*arguments_for(tiny_args, voc, tmp_path, cam_num_epoches=500), *only("train_cam")])
@@ -153,6 +156,7 @@ def test_a_process_that_dies_takes_the_others_with_it(signum, voc, tiny_args, tm
             os.killpg(run.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_no_process_outlives_torchrun(voc, tiny_args, tmp_path):
     run = torchrun(2, [*arguments_for(tiny_args, voc, tmp_path, cam_num_epoches=500), *only("train_cam")])
     log = tmp_path / "log.log"

@@ -62,6 +62,7 @@ def odd(tmp_path) -> OddSet:
 CHAIN = only("train_cam", "make_cam", "make_boundary_label", "train_sbe_boundary", "make_sem_seg")
 
 
+@pytest.mark.slow
 def test_odd_sizes_names_and_saliency_maps_go_through_the_chain(odd, tiny_args, tmp_path):
     odd.add("1 × 1", (1, 1), [0], odd.saliency((1, 1)))
     odd.add("lång och smal", (3, 2000), [1, 2], odd.saliency((3, 2000)))
@@ -86,15 +87,15 @@ def test_odd_sizes_names_and_saliency_maps_go_through_the_chain(odd, tiny_args, 
     assert "1 saliency maps are blank" in log
 
 
-def test_a_photograph_of_4000_by_3000_pixels(odd, tiny_args, tmp_path, effort):
-    if not effort(False, True):
-        pytest.skip("with --soak only")
+@pytest.mark.slow
+def test_a_photograph_of_4000_by_3000_pixels(odd, tiny_args, tmp_path):
     odd.add("large", (3000, 4000), [0], Image.fromarray(odd.saliency((30, 40))).resize((4000, 3000)))
     arguments = odd.arguments(tiny_args, cam_scales="[1.0, 0.5]", num_workers=1, exp_times=8)
     assert main([*arguments, *CHAIN]) == 0
     assert read_label_map(tmp_path / "sem_seg" / "large_crf.png").shape == (3000, 4000)
 
 
+@pytest.mark.slow
 def test_a_list_of_a_hundred_thousand_ids(odd, tiny_args, capsys):
     """What is missing is said in a line that does not name them all."""
     arguments = odd.arguments(tiny_args)
@@ -161,6 +162,7 @@ def test_a_cam_that_is_none(damage, said, odd, tiny_args, tmp_path, capsys):
     assert not Path("code_has_run").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_only_be_read(odd, tiny_args, tmp_path):
     """Refused before anything runs, even to root, who may write where permissions say no."""
     folder = tmp_path / "read only"

@@ -8,7 +8,10 @@ from run_sample import main
 from tests.chromium import Chromium, find_chromium
 from tests.test_chain import only
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 SHOWN = "[...document.querySelectorAll('.card:not([hidden])')].map(card => card.dataset.id)"
 FOCUS = "document.activeElement.querySelector('img')?.alt ?? document.activeElement.id"

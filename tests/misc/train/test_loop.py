@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from misc.errors import InputError
 from misc.train.history import read_history
 from misc.train.loading import epoch_batches
-from misc.train.loop import SHOWN_EVERY, Recipe, RunningMeans, in_words, steps_per_epoch, train
+from misc.train.loop import SHOWN_EVERY, Recipe, RunningMeans, in_words, train
 from misc.train.optim import PolySGD
 from misc.train.progress import Progress
 
@@ -118,11 +118,6 @@ def test_after_each_epoch_in_training_mode_again(caplog, progress):
 def test_fewer_images_than_a_batch(progress):
     with pytest.raises(InputError, match="8 training images make no batch of 9: lower the batch size"):
         fit(progress, batch_size=9)
-
-
-@pytest.mark.parametrize(("n", "batch_size", "steps"), [(10582, 16, 661), (16, 16, 1), (17, 16, 1), (1, 1, 1)])
-def test_steps_per_epoch(n, batch_size, steps):
-    assert steps_per_epoch(n, batch_size) == steps
 
 
 def test_running_means():

@@ -164,8 +164,6 @@ def test_what_an_earlier_step_makes_can_be_reported_on(tiny_args, tmp_path):
     [
         ({"report_class": "unicorn"}, "report_class: 'unicorn' is not among the classes of"),
         ({"report_class": "sofa"}, "report_class: no image of"),
-        ({"report_images": 0}, "report_images: 0 is not between 1 and 1000"),
-        ({"report_dir": ""}, "report_dir: it is empty"),
         ({"infer_list": "missing.txt"}, "missing.txt: no such list"),
     ],
 )
