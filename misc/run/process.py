@@ -19,7 +19,8 @@ Main = Callable[[list[str] | None], int]
 def guarded(main: Main) -> Main:
     """A command's main(argv) whose errors become one line on stderr and an exit code.
 
-    Returns   2 for an InputError, and where memory runs out; 1 where another process of the run is gone; a defect is logged and raised.
+    Returns   2 for an InputError, and where memory runs out; 1 where another process of the run is gone; a defect is
+              logged and raised.
     """
 
     @functools.wraps(main)
