@@ -259,7 +259,7 @@ static void link_neighbours(const packing *p, const table *t, lattice *made)
 
 /* ---- Filters ---- */
 
-/* Rows of values are cut into pieces of 16, 8, 4, 2 or 1 channels, each kept by itself, its vertices one after the other:
+/* Rows of values are cut into pieces of 16, 8, 4, 2 or 1 channels, each kept by itself, one vertex after the other:
 a vertex's piece is a vector and lies in one line of the cache. */
 typedef float vector2 __attribute__((vector_size(8)));
 typedef float vector4 __attribute__((vector_size(16)));
