@@ -87,7 +87,7 @@ ALWAYS_INLINE void embed(int d, const packing *p, float feature[DIMENSIONS][BATC
     /* the point in the plane of zero sum, and the nearest point of remainder 0, coordinate by coordinate */
     for (int i = d; i >= 0; i--) {
         for (int l = 0; l < BATCH; l++) {
-            float own = i ? feature[i ? i - 1 : 0][l] * p->scale[i ? i - 1 : 0] : 0;
+            float own = i ? feature[most(i - 1, 0)][l] * p->scale[most(i - 1, 0)] : 0;
             float elevated = sum[l] - (float)i * own;
             sum[l] += own;
             float v = elevated * fraction;
@@ -550,7 +550,7 @@ static void set_unary(const inference *job, int64_t first, int64_t n, float *row
         float *to = rows + m * channels;
         if (job->given) {
             const uint8_t *given = job->given + m * job->pixels + first;
-            if (stride == 1)
+            if (stride == 1) /* with constants the compiler writes several pixels at once */
                 set_given(n, 1, others, given, gain, to, 1);
             else if (stride == 2 && channels == 2)
                 set_given(n, 2, others, given, gain, to, 2);
@@ -570,7 +570,7 @@ static void set_unary(const inference *job, int64_t first, int64_t n, float *row
     }
 }
 
-/* From energies to Q_l - Q_0, in place. zero: Q_0 of each of `n` groups */
+/* From what `set_unary` and the messages give to Q_l - Q_0, in place, for `n` groups of channels. zero: their Q_0 */
 ALWAYS_INLINE void softmax_few(int64_t n, int64_t channels, float *groups, float *zero)
 {
     for (int64_t i = 0; i < n; i++) {
