@@ -80,8 +80,13 @@ def label_one(item: Labelled, *, args: Config, data: DataSet) -> tuple[list[str]
             remarks.append("were converted to grey or resized to their image")
         if not saliency.any():
             remarks.append("are blank: those images got the BES rules")
-    crf = dense_crf_of(args, image, len(cam.keys) + 1, sxy=CRF_REACH)
-    conf = confident_classes(crf, cam, foreground=args.conf_fg_thres, background=args.conf_bg_thres)
+    conf = confident_classes(
+        # not a variable of its own: the CRF of a photograph is a GB, and the boundary label needs as much
+        dense_crf_of(args, image, len(cam.keys) + 1, sxy=CRF_REACH),
+        cam,
+        foreground=args.conf_fg_thres,
+        background=args.conf_bg_thres,
+    )
     label = boundary_label(
         conf,
         saliency,

@@ -116,7 +116,7 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
             raise InputError(f"{args.bes_weights_name}: this network's boundaries of {image_id} are not finite")
         cam_s4 = torch.from_numpy(cam.cam_s4).to(device)
         scores_s4, scores = propagated_scores(cam_s4, edge, tuple(size), beta=args.beta, exp_times=args.exp_times)
-        winners = strongest(scores, args.sem_seg_bg_thres).astype(np.uint8)
+        winners = strongest(scores, args.sem_seg_bg_thres)
         kept = scores_s4 if args.save_scores else None
         yield Propagated(image_id, winners, cam.keys, edge.cpu().numpy(), kept, remarks)
 

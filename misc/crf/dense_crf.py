@@ -82,7 +82,7 @@ class DenseCRF:
 
         labels    (H, W) or (maps, H, W), integers in [0, n_labels)
         gt_prob   probability of the given label, in (0, 1); the other labels share the rest
-        Returns   int64 in [0, n_labels), of the same shape; each map's as if it were refined alone.
+        Returns   uint8 in [0, n_labels), of the same shape; each map's as if it were refined alone.
         Raises    ValueError for another size than the image's, or other labels; MemoryError.
         """
         if labels.shape[-2:] != self.shape or labels.ndim not in (2, 3):
@@ -92,22 +92,22 @@ class DenseCRF:
         if labels.size and not 0 <= labels.min() <= labels.max() < self.n_labels:
             raise ValueError(f"labels are 0 to {self.n_labels - 1}, not {labels.min()} to {labels.max()}")
         if self._backend is None or not labels.size:  # nothing to choose from
-            return np.zeros(labels.shape, np.int64)
+            return np.zeros(labels.shape, np.uint8)
         gain = math.log(gt_prob) - math.log((1 - gt_prob) / (self.n_labels - 1))
         maps = np.ascontiguousarray(labels.reshape(-1, *self.shape), np.uint8)
-        return self._backend.refine(maps, gain, iterations).reshape(labels.shape).astype(np.int64)
+        return self._backend.refine(maps, gain, iterations).reshape(labels.shape).astype(np.uint8, copy=False)
 
     def infer(self, unary: np.ndarray, *, iterations: int = ITERATIONS) -> np.ndarray:
         """The best labels for given energies, such as unary_from_probabilities'.
 
         unary     (n_labels, H, W) float32, finite: minus the logarithms of probabilities, up to a constant a pixel
-        Returns   (H, W) int64.
+        Returns   (H, W) uint8.
         Raises    ValueError for another shape or energies that are not finite; MemoryError.
         """
         energies = self._checked(unary)
         if self._backend is None:
-            return np.zeros(self.shape, np.int64)
-        return self._backend.infer(energies, iterations).astype(np.int64)
+            return np.zeros(self.shape, np.uint8)
+        return self._backend.infer(energies, iterations).astype(np.uint8, copy=False)
 
     def marginals(self, unary: np.ndarray, *, iterations: int = ITERATIONS) -> np.ndarray:
         """The probabilities of all labels, (n_labels, H, W) float32. `infer` gives the likeliest, in less time."""

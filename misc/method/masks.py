@@ -7,10 +7,10 @@ def strongest(scores: np.ndarray, background: float) -> np.ndarray:
     """Argmax over a constant background score and K classes.
 
     scores    (K, H, W) float32
-    Returns   (H, W) int64 in [0, K], 0 where the background wins or ties.
+    Returns   (H, W) uint8 in [0, K], K ≤ 254, 0 where the background wins or ties.
     """
     best = np.full(scores.shape[1:], background, np.float32)
-    winner = np.zeros(scores.shape[1:], np.int64)
+    winner = np.zeros(scores.shape[1:], np.uint8)
     for number, score in enumerate(scores, start=1):
         higher = score > best
         best[higher] = score[higher]

@@ -26,7 +26,7 @@ def test_golden(golden, image, tmp_path):
     scores_s4, scores = propagated_scores(
         torch.from_numpy(g[f"cam_{name}"]), torch.from_numpy(edge), pixels.shape[:2], beta=5, exp_times=8
     )
-    winners = strongest(scores, 0.21).astype(np.uint8)
+    winners = strongest(scores, 0.21)
     refine_and_save(Propagated(name, winners, keys, edge), args=args, data=DataSet(args))
 
     mask, refined, boundary = map(read_label_map, mask_paths(args, name))
