@@ -32,10 +32,10 @@ Calls share nothing but lattices, which are not written to once they are made. *
 enum {
     DIMENSIONS = 5, CORNERS = DIMENSIONS + 1, /* at most */
     BATCH = 64,           /* pixels whose simplices are found at once */
-    CHUNK = 4096,         /* floats of a pass's pixels: with the numbers of their vertices, half of the first cache */
-    MOST = 256,           /* pixels of a pass */
+    CHUNK = 8192,         /* floats of the rows that a pass works on at a time: they stay in the cache */
+    MOST = 256,           /* of their pixels */
     ALIGNMENT = 64,       /* of a line of the cache */
-    NEAR = 4, FAR = 12,   /* rows ahead that are fetched in time, pixels' and vertices' */
+    NEAR = 4, FAR = 32,   /* rows ahead that are fetched in time, pixels' and vertices' */
     FILLED = 4,           /* places of a hash table for a vertex, at least: most searches end at once */
     NONE = -1,            /* the number of no vertex */
 };
