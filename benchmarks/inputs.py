@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from scipy.special import softmax
 
 from misc.config import Config
 from misc.formats.cam_file import CAM, write_cam
@@ -138,6 +139,23 @@ def walk_input(grid: Size, classes: int = 2) -> tuple[torch.Tensor, torch.Tensor
     level = gaussian_filter(rng.normal(size=grid), spread)
     edge = 0.02 + 0.95 * np.exp(-((level / level.std() / 0.15) ** 2))  # ridges along the zero line
     return torch.from_numpy(cam.astype(np.float32)), torch.from_numpy(edge.astype(np.float32))
+
+
+def photograph(size: Size, number: int) -> np.ndarray:
+    """(H, W, 3) uint8: a golden photograph, enlarged, with grain of 4 of 255: without, it would have half the colours
+    of a photograph of this size."""
+    with np.load(PROJECT / "tests" / "golden" / "pseudo_masks.npz") as golden:
+        small = golden[f"img_{golden['ids'][number]}"]
+    enlarged = np.array(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC), np.float64)
+    grain = np.random.default_rng([SEED, number]).normal(0, 4, enlarged.shape)
+    return np.clip(enlarged + grain, 0, 255).astype(np.uint8)
+
+
+def scores(size: Size, n_labels: int, number: int) -> np.ndarray:
+    """Smooth probabilities (n_labels, H, W) float32."""
+    rng = np.random.default_rng([SEED, number])
+    logits = np.stack([gaussian_filter(rng.normal(size=size), max(size) / 30) for _ in range(n_labels)])
+    return softmax(2 * logits / logits.std(), axis=0).astype(np.float32)
 
 
 def label_of(mask: np.ndarray, saliency: np.ndarray) -> np.ndarray:

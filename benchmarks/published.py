@@ -13,7 +13,7 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydensecrf.utils import unary_from_labels
+from pydensecrf.utils import unary_from_labels, unary_from_softmax
 from scipy.ndimage import convolve
 
 from benchmarks.published_networks import PublishedBoundaryNetwork, PublishedClassifier
@@ -65,6 +65,15 @@ def dense_crf(image: np.ndarray, labels: np.ndarray, n_labels: int, sxy: int) ->
     crf.addPairwiseGaussian(sxy=3, compat=3)
     crf.addPairwiseBilateral(sxy=sxy, srgb=5, rgbim=np.ascontiguousarray(image), compat=10)
     return np.argmax(np.array(crf.inference(10)), axis=0).reshape(height, width)
+
+
+def dense_crf_of_scores(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The CRF of DeepLab's test: (C, H, W) probabilities."""
+    crf = pydensecrf.densecrf.DenseCRF2D(image.shape[1], image.shape[0], len(probabilities))
+    crf.setUnaryEnergy(unary_from_softmax(probabilities, clip=1e-5))
+    crf.addPairwiseGaussian(sxy=1, compat=3)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(image), compat=4)
+    return np.argmax(np.array(crf.inference(10)), axis=0).reshape(image.shape[:2])
 
 
 def make_boundary_label(

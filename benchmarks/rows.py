@@ -5,7 +5,7 @@ A row is made twice for its peak memory, in fresh processes that build one side 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ class Call(NamedTuple):
 
 
 class Row:
-    """One comparison. `slow`: the published side takes minutes, so it is run fewer times and not warmed up."""
+    """One comparison. `slow`: the published side takes minutes, so it is run fewer times and not warmed up; `clock`: of
+    one thread, "cpu" counts what it alone has taken."""
 
     title: str
     unit = "an image"
     slow = False
+    clock: Literal["wall", "cpu"] = "wall"
     targets: tuple[Target, ...] = ()
 
     def __init__(self, scale: Scale, folder: Path, size: Size | None = None) -> None:

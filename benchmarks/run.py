@@ -18,15 +18,28 @@ from benchmarks.report import INFERENCE, chain, comparison, render
 
 GRIDS = ("47x63", "94x125", "188x250", "250x250")
 TINY_GRIDS = ("6x8", "12x16", "24x32")
+SIZES = ("375x500", "750x1000", "1500x2000")
+TINY_SIZES = ("20x30", "40x60")
 COMPARISONS: dict[str, tuple[str, ...]] = {
     "walk": ("walk",),
+    "crf": ("crf_2", "crf_3", "crf_4", "crf_21", "crf_torch"),
     "boundary_training": ("boundary_training", "boundary_training_detached", "boundary_training_amp"),
     "make_cam": ("make_cam",),
     "make_boundary_label": ("make_boundary_label",),
     "make_sem_seg": ("make_sem_seg",),
     "train_cam": ("train_cam",),
 }
-ORDER = ("walk", "walk_scaling", "boundary_training", "make_cam", "make_boundary_label", "make_sem_seg", "train_cam")
+ORDER = (
+    "walk",
+    "walk_scaling",
+    "crf",
+    "crf_scaling",
+    "boundary_training",
+    "make_cam",
+    "make_boundary_label",
+    "make_sem_seg",
+    "train_cam",
+)
 ROWS = (*ORDER, "chain", "loader", "memory")
 SETS = {False: ("voc_375x500", "voc_3000x4000"), True: ("voc_60x80", "voc_120x160")}  # by --tiny
 
@@ -81,7 +94,10 @@ def measure(name: str, args: argparse.Namespace, common: dict[str, Any]) -> dict
     elif name == "walk_scaling":
         sides = ["ours"]
         keys = [f"walk@{grid}" for grid in (TINY_GRIDS if args.tiny else GRIDS)]
-    if name in (*COMPARISONS, "walk_scaling"):
+    elif name == "crf_scaling":
+        sides = ["ours"]
+        keys = [f"crf@{size}" for size in (TINY_SIZES if args.tiny else SIZES)]
+    if name in (*COMPARISONS, "walk_scaling", "crf_scaling"):
         return {
             key: {
                 **times({**common, "row": key}, sides, **turns),

@@ -15,10 +15,11 @@ from benchmarks.inputs import N_CLASSES, Scale, Size
 from benchmarks.rows import Call, Row, Target
 from misc.formats.checkpoint import load_weights
 from misc.method.boundary_loss import boundary_loss
-from misc.run.device import pick_device, placed
+from misc.run.device import pick_device, to_device
 from misc.train.loop import Recipe, train
 from misc.train.optim import PolySGD
 from misc.train.progress import Progress
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 
@@ -108,7 +109,7 @@ class Training(Row):
 
     def ready(self, network: Any) -> Any:
         """As the step trains it."""
-        return placed(network, CPU)
+        return to_device(fast_on_cpu(network), CPU)
 
     def filled(self, network: Any) -> Any:
         load_weights(network, self.weights / self.weights_file)
@@ -173,7 +174,7 @@ class BoundaryTraining(Training):
         return ResNet50SBE()
 
     def ready(self, network: Any) -> Any:
-        return placed(network.for_inference(), CPU)
+        return to_device(fast_on_cpu(network.eval()), CPU)
 
     def published_loss(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         return published_networks.boundary_loss(network, *batch)

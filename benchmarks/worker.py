@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import inputs
+from benchmarks.crf_rows import DenseCRFRow
 from benchmarks.inputs import TINY, Scale
 from benchmarks.loaders import loader_speeds
 from benchmarks.measure import tree_bytes
@@ -30,6 +32,12 @@ from misc.run.device import check_amp, keep_freed_memory
 
 ROWS: dict[str, Callable[..., Row]] = {
     "walk": Walk,
+    "crf": DenseCRFRow,
+    "crf_2": partial(DenseCRFRow, n_labels=2, ratio=4.5),
+    "crf_3": partial(DenseCRFRow, n_labels=3, ratio=4.5),
+    "crf_4": partial(DenseCRFRow, n_labels=4, ratio=4),
+    "crf_21": partial(DenseCRFRow, n_labels=21, ratio=3),
+    "crf_torch": partial(DenseCRFRow, n_labels=3, backend="torch"),
     "boundary_training": BoundaryTraining,
     "boundary_training_amp": BoundaryTrainingAmp,
     "boundary_training_detached": BoundaryTrainingDetached,
@@ -84,11 +92,12 @@ def side(row: Row, name: str, result: Path) -> None:
     call = made(row, name)
     about = {"title": row.title, "unit": row.unit, "slow": row.slow, "targets": row.targets, "units": call.units}
     print(json.dumps(about), file=answers, flush=True)
+    clock = time.thread_time if row.clock == "cpu" else time.perf_counter
     returned = None
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started = clock()
         returned = call.run()
-        print((time.perf_counter() - started) / call.units, file=answers, flush=True)
+        print((clock() - started) / call.units, file=answers, flush=True)
     torch.save(returned, result)
 
 

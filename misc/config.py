@@ -90,7 +90,7 @@ class Config:
     )
     device: str = setting("auto", "auto (CUDA when there is one), cpu, cuda, cuda:1, …", of=RUN)
     num_workers: int | None = setting(
-        None, "Processes, or loading threads (default: one a core); 0: none.", of=RUN, low=0
+        None, "Threads that work beside the main one (default: one a core); 0: none.", of=RUN, low=0
     )
     amp: bool = setting(
         False,
@@ -113,6 +113,12 @@ class Config:
     )
     tensorboard: bool = setting(
         False, "The curves of the trainings also as TensorBoard events, beside the checkpoint.", of=RUN
+    )
+    crf_backend: Literal["auto", "c", "torch", "pydensecrf"] = setting(
+        "auto",
+        "Who computes the dense CRFs: C on the CPU, torch on the device, pydensecrf where it is installed; auto: torch "
+        "on CUDA and without a C compiler, else c.",
+        of=RUN,
     )
     eval_backend: Literal["own", "chainercv"] = setting(
         "own", "Who counts in the evaluations; both say the same.", of=RUN
@@ -273,7 +279,7 @@ class Config:
 
     @property
     def workers(self) -> int:
-        """Worker processes, or threads that load, to start; 0 means: work in this process."""
+        """Threads to start beside the main one; 0 means: work in the main one."""
         return available_cores() if self.num_workers is None else self.num_workers
 
 

@@ -1,4 +1,4 @@
-"""C beside Python: compiled where it runs, for the processor it runs on, when it is first needed."""
+"""Compiles a C file on the machine that runs it, for its processor, when it is first needed."""
 
 import ctypes
 import hashlib
@@ -23,52 +23,58 @@ log = logging.getLogger(__name__)
 
 @cache
 def library(source: Path, *flags: str) -> ctypes.CDLL | None:
-    """The functions of a C file; None, and a line in the log, where there is no compiler that takes it.
+    """The functions of a C file; None, and a warning in the log, if no compiler here can compile it.
 
-    It is compiled by $CC (default cc) once for each processor, compiler, set of flags and state of the file, and kept
-    in $XDG_CACHE_HOME/sbe (default ~/.cache/sbe).
+    $CC (default cc) compiles the file once for each processor, compiler, set of flags and content of the file. The
+    library is kept in $XDG_CACHE_HOME/sbe (default ~/.cache/sbe).
 
-    flags     besides FLAGS
+    flags     are added to FLAGS
     """
     try:
-        compiler = shlex.split(os.environ.get("CC") or "cc")
-        if not compiler or not shutil.which(compiler[0]):
-            raise FileNotFoundError(f"no C compiler {' '.join(compiler)!r} (install one, or name it in CC)")
-        command = (*compiler, *FLAGS, *flags)
+        command = (*_compiler(), *FLAGS, *flags)
         try:
-            return _kept(command, source)
-        except (OSError, RuntimeError, InputError):  # no home, or nowhere to write or to load from
-            with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
-                return ctypes.CDLL(str(_compiled(command, source, Path(folder) / "library.so")))
+            return _load_from_cache(command, source)
+        except (OSError, RuntimeError, InputError):  # there is no home folder, or the cache cannot be used
+            with tempfile.TemporaryDirectory() as folder:  # a loaded library no longer needs its file
+                return ctypes.CDLL(str(_compile(command, source, Path(folder) / "library.so")))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.splitlines() or [str(error)]
-        said = next((line for line in lines if "error" in line), lines[0])
+        reason = next((line for line in lines if "error" in line), lines[0])
     except (OSError, ValueError) as error:
-        said = str(error)
-    log.warning("%s was not compiled, PyTorch computes the same, but slower: %s", source.name, said)
+        reason = str(error)
+    log.warning("%s was not compiled, PyTorch computes the same, but slower: %s", source.name, reason)
     return None
 
 
-def _kept(command: Sequence[str], source: Path) -> ctypes.CDLL:
-    """Loaded from where it is kept, made if it is not there or is damaged."""
-    marks = (source.read_text(), _run(command[0], "--version"), _processor(), *command)
-    name = f"{source.stem}-{hashlib.sha256(chr(0).join(marks).encode()).hexdigest()[:16]}.so"
+def _compiler() -> list[str]:
+    """The words of $CC."""
+    words = shlex.split(os.environ.get("CC") or "cc")
+    if not words or not shutil.which(words[0]):
+        raise FileNotFoundError(f"no C compiler {' '.join(words)!r} (install one, or name it in CC)")
+    return words
+
+
+def _load_from_cache(command: Sequence[str], source: Path) -> ctypes.CDLL:
+    """Load the library from the cache; compile it first if the cache lacks it or its file is damaged."""
+    key = (source.read_text(), _run(command[0], "--version"), _processor(), *command)
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sbe"
     path = folder / name
     if path.exists():
         with suppress(OSError):
             return ctypes.CDLL(str(path))
     remove_abandoned(folder)
-    # several processes may come at once
-    with replacing(path) as made, _compiled(command, source, made).open("rb") as file:
+    # several processes may compile it at once: each writes a file of its own and renames it
+    with replacing(path) as written, _compile(command, source, written).open("rb") as file:
         os.fsync(file.fileno())  # after a power cut, half a library would end every run
     return ctypes.CDLL(str(path))
 
 
-def _compiled(command: Sequence[str], source: Path, target: Path) -> Path:
+def _compile(command: Sequence[str], source: Path, target: Path) -> Path:
+    """Compile the file for this processor or, if the compiler refuses -march=native, for any."""
     try:
         _run(*command, "-march=native", str(source), "-o", str(target))
-    except subprocess.CalledProcessError:  # some compilers do not know this processor by that name
+    except subprocess.CalledProcessError:
         _run(*command, str(source), "-o", str(target))
     return target
 
@@ -78,9 +84,9 @@ def _run(*command: str) -> str:
 
 
 def _processor() -> str:
-    """What a compiler may make use of: a folder may be shared by machines of several kinds."""
+    """The instructions that the compiler may use, as text: machines of several kinds may share the cache."""
     lines: set[str] = set()
     with suppress(OSError):
-        every = Path("/proc/cpuinfo").read_text().splitlines()
-        lines = {line for line in every if line.startswith(("flags", "Features", "model name"))}
+        cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = {line for line in cpuinfo if line.startswith(("flags", "Features", "model name"))}
     return "\n".join([platform.machine(), platform.processor(), *sorted(lines)])

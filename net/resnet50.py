@@ -1,4 +1,5 @@
-"""The backbone of both networks: torchvision's ResNet-50 at stride 16, batch norm frozen (SPEC 1, 5)."""
+"""The backbone of both networks: torchvision's ResNet-50 at stride 16, batch norm frozen (docs/method.md, sections
+1 and 5)."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -6,9 +7,6 @@ from typing import Self
 import torch
 from torch import nn
 from torchvision.models import ResNet, resnet50
-
-from net.cpu.folded import fold
-from net.cpu.winograd import WinogradConv2d
 
 PIXELS_AT_ONCE = 4_000_000  # about 4 GB of activations
 
@@ -24,9 +22,6 @@ def resnet50_stride16() -> ResNet:
     backbone.layer4[0].conv2.stride = (1, 1)
     backbone.layer4[0].downsample[0].stride = (1, 1)
     del backbone.fc
-    # the layers that learn; those below do not, and convolution.c convolves them
-    for block in (*backbone.layer3[1:], *backbone.layer4):
-        block.conv2 = WinogradConv2d.of(block.conv2)
     return backbone
 
 
@@ -36,21 +31,14 @@ def stem(backbone: ResNet, images: torch.Tensor) -> torch.Tensor:
 
 
 def affordable(images: torch.Tensor) -> Sequence[torch.Tensor]:
-    """The batch as it is or, where its images are large, image by image, which halves the memory of a pair."""
+    """The batch in one piece or, if its images are large, image by image, which halves the memory of a pair."""
     return images.split(1) if images[:, 0].numel() > PIXELS_AT_ONCE else (images,)
 
 
 class FrozenNormModule(nn.Module):
-    """A module on `resnet50` whose batch norms use their running statistics in training as well."""
+    """A module with a backbone `resnet50`. Its batch norms use their running statistics, in training as well."""
 
     resnet50: ResNet
-
-    def for_inference(self) -> Self:
-        """In eval mode, with the backbone folded: the same numbers, up to rounding errors, in fewer passes over the
-        activations. What is folded cannot be trained or saved afterwards."""
-        self.eval()
-        fold(self.resnet50)
-        return self
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -1,4 +1,4 @@
-"""Attention-pooling classifier and the class activation maps it gives (SPEC 1, 2)."""
+"""Attention-pooling classifier and the class activation maps it gives (docs/method.md, sections 1 and 2)."""
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ class ResNet50CAM(FrozenNormModule):
         """Class logits (N, C) of normalised images (N, 3, H, W)."""
         x = self.features(images)
         scores = x.detach().flatten(2) * ATTENTION_SCALE
-        # positions × softmax: the mean over positions of x times it is the softmax-weighted sum
+        # softmax times the number of positions: so the mean of x * attention is the sum of x weighted by the softmax
         attention = (scores.softmax(dim=2) * scores.shape[2]).reshape(x.shape)
         return self.classifier((x * attention).mean(dim=(2, 3), keepdim=True)).flatten(1)
 

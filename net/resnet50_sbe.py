@@ -1,4 +1,5 @@
-"""Boundary network: five taps of a frozen ResNet-50, one small head each, one probability map (SPEC 5)."""
+"""Boundary network: one small head on each of five taps of a frozen ResNet-50, one probability map
+(docs/method.md, section 5)."""
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +37,11 @@ class ResNet50SBE(FrozenNormModule):
         edges = [
             self.fc_edge1(tap1),
             self.fc_edge2(tap2),
-            self.fc_edge3(tap3)[:, :, :h, :w],  # the coarse grids reach over the border
+            self.fc_edge3(tap3)[:, :, :h, :w],  # coarse grids reach beyond the border of the image
             self.fc_edge4(tap4)[:, :, :h, :w],
             self.fc_edge5(tap5)[:, :, :h, :w],
         ]
-        # fc_edge6 of the concatenated edges, which are not copied together
+        # the sum over the edges is fc_edge6 of their concatenation, without copying them
         weights, bias = self.fc_edge6.weight.split(HEAD_CHANNELS, dim=1), self.fc_edge6.bias
         parts = [F.conv2d(edges[0], weights[0], bias), *map(F.conv2d, edges[1:], weights[1:])]
         return torch.stack(parts).sum(dim=0)

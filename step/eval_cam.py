@@ -16,6 +16,7 @@ from misc.evaluation.sweep import ImageCounts, Sweeps, count_image
 from misc.evaluation.tables import Result, table_paths, write_tables
 from misc.formats.images import read_label_map
 from misc.method.masks import classes_of
+from misc.run.device import threads_beside
 from misc.run.distributed import all_sum_counts, is_first
 from misc.run.parallel import parallel_map
 from misc.run.plan import Plan, Tables
@@ -56,11 +57,12 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
     evaluated, sweeps = frozenset(truth.evaluated), Sweeps(truth.evaluated, truth.swept, data.n_labels)
     confusion, seen = np.zeros((data.n_labels, data.n_labels), np.int64), Counter[str]()
     count = partial(count_one, args=args, data=data)
-    for counted in parallel_map(count, data.labelled(ids), workers=args.workers, desc="eval_cam"):
-        if counted.image_id in evaluated:
-            confusion += counted.confusion
-        sweeps.add(counted.image_id, counted.counts)
-        seen.update(counted.remarks)
+    with threads_beside(args.workers):
+        for counted in parallel_map(count, data.labelled(ids), workers=args.workers, desc="eval_cam"):
+            if counted.image_id in evaluated:
+                confusion += counted.confusion
+            sweeps.add(counted.image_id, counted.counts)
+            seen.update(counted.remarks)
     log_cams(args, seen)
     scores = Scores(all_sum_counts(confusion))
     result = Result(scores, args.cam_eval_thres, sweeps.result())

@@ -19,6 +19,7 @@ from misc.formats.images import read_label_map
 from misc.formats.quick_look import scores_fault
 from misc.formats.score_file import read_scores
 from misc.method.masks import classes_of
+from misc.run.device import threads_beside
 from misc.run.distributed import all_sum_counts, is_first, on_first
 from misc.run.parallel import parallel_map
 from misc.run.plan import Input, Plan, Tables
@@ -87,11 +88,12 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
     tasks = [Task(image_id, image_id in evaluated, not lacking) for image_id in ids]
     confusions, pixels = np.zeros((len(KINDS), data.n_labels, data.n_labels), np.int64), np.zeros(2, np.int64)
     count = partial(count_one, args=args, data=data)
-    for counted in parallel_map(count, tasks, workers=args.workers, desc="eval_sem_seg"):
-        confusions += counted.confusions
-        pixels += counted.pixels
-        if counted.counts is not None:
-            sweeps.add(counted.image_id, counted.counts)
+    with threads_beside(args.workers):
+        for counted in parallel_map(count, tasks, workers=args.workers, desc="eval_sem_seg"):
+            confusions += counted.confusions
+            pixels += counted.pixels
+            if counted.counts is not None:
+                sweeps.add(counted.image_id, counted.counts)
     scores = {kind: Scores(confusion) for kind, confusion in zip(KINDS, all_sum_counts(confusions), strict=True)}
     results = {kind: Result(score, args.sem_seg_bg_thres) for kind, score in scores.items()}
     if lacking:

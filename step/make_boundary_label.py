@@ -13,11 +13,13 @@ from misc.formats.cam_file import CAM
 from misc.formats.images import read_image, read_saliency, write_grey
 from misc.method.boundary_labels import boundary_label, confidence_map
 from misc.method.masks import class_numbers, strongest
+from misc.run.device import threads_beside
 from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from step.shared import paths
 from step.shared.cams import Cams, log_cams, read_cam_of
+from step.shared.crf import CRFBackend, dense_crf_of
 from step.shared.data import DataSet, Labelled
 from step.shared.inputs import ImageList, Images, Labels, SaliencyMaps
 
@@ -32,7 +34,14 @@ def plan(args: Config) -> Plan:
     saliency = [SaliencyMaps(data, ids)] if args.uses_saliency else []
     return Plan(
         ids=ids,
-        reads=[images, Images(data, ids), Labels(data, ids), Cams(args, data, ids, data.root.image), *saliency],
+        reads=[
+            images,
+            Images(data, ids),
+            Labels(data, ids),
+            Cams(args, data, ids, data.root.image),
+            *saliency,
+            CRFBackend(args),
+        ],
         makes=PerImage(partial(label_paths, args)),
     )
 
@@ -47,11 +56,12 @@ def make(args: Config, ids: list[str]) -> None:
     data = DataSet(args)
     label = partial(label_one, args=args, data=data)
     seen, seen_cams = Counter[str](), Counter[str]()
-    for remarks, cam_remarks in parallel_map(
-        label, data.labelled(ids), workers=args.workers, desc="make_boundary_label"
-    ):
-        seen.update(remarks)
-        seen_cams.update(cam_remarks)
+    with threads_beside(args.workers):
+        for remarks, cam_remarks in parallel_map(
+            label, data.labelled(ids), workers=args.workers, desc="make_boundary_label"
+        ):
+            seen.update(remarks)
+            seen_cams.update(cam_remarks)
     log_cams(args, seen_cams, made=[path for image_id in ids for path in label_paths(args, image_id)])
     for remark, count in sum(all_gather(seen), Counter()).items():
         log.info("%d saliency maps %s", count, remark)
@@ -70,7 +80,8 @@ def label_one(item: Labelled, *, args: Config, data: DataSet) -> tuple[list[str]
             remarks.append("were converted to grey or resized to their image")
         if not saliency.any():
             remarks.append("are blank: those images got the BES rules")
-    conf = confident_classes(image, cam, foreground=args.conf_fg_thres, background=args.conf_bg_thres)
+    crf = dense_crf_of(args, image, len(cam.keys) + 1, sxy=CRF_REACH)
+    conf = confident_classes(crf, cam, foreground=args.conf_fg_thres, background=args.conf_bg_thres)
     label = boundary_label(
         conf,
         saliency,
@@ -84,13 +95,11 @@ def label_one(item: Labelled, *, args: Config, data: DataSet) -> tuple[list[str]
     return remarks, cam_remarks
 
 
-def confident_classes(image: np.ndarray, cam: CAM, *, foreground: float, background: float) -> np.ndarray:
+def confident_classes(crf: DenseCRF, cam: CAM, *, foreground: float, background: float) -> np.ndarray:
     """Where the refined CAMs agree under a high and a low background score.
 
-    image     (H, W, 3) uint8
+    crf       of the image, with K + 1 labels
     Returns   (H, W) uint8: class number, 0 background, 255 not confident.
     """
-    crf = DenseCRF(image, len(cam.keys) + 1, sxy=CRF_REACH)
-    numbers = class_numbers(cam.keys)
-    fg, bg = (numbers[crf.refine(strongest(cam.cam_full, score))] for score in (foreground, background))
-    return confidence_map(fg, bg)
+    winners = np.stack([strongest(cam.cam_full, score) for score in (foreground, background)])
+    return confidence_map(*class_numbers(cam.keys)[crf.refine(winners)])

@@ -12,10 +12,11 @@ from misc.evaluation.tables import table_paths
 from misc.formats.cam_file import CAM, write_cam
 from misc.formats.checkpoint import load_network
 from misc.pixels import normalised_pair, stride4
-from misc.run.device import autocast, loading_threads, pick_device, placed
+from misc.run.device import autocast, loading_threads, pick_device, to_device
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from step.shared import paths
 from step.shared.data import DataSet
@@ -45,7 +46,7 @@ def make(args: Config, ids: list[str]) -> None:
     data = DataSet(args)
     device = pick_device(args.device)
     model = load_network(lambda: ResNet50CAM(len(data.class_names)), args.cam_weights_name)
-    placed(model.for_inference(), device)
+    to_device(fast_on_cpu(model.eval()), device)
     workers = loading_threads(args.workers, device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=workers)
 
@@ -61,7 +62,7 @@ def make(args: Config, ids: list[str]) -> None:
     def save(item: tuple[str, CAM]) -> None:
         write_cam(paths.cam(args, item[0]), item[1])
 
-    for _ in parallel_map(save, cams(), workers=1, threads=True, desc="make_cam", total=len(ids)):
+    for _ in parallel_map(save, cams(), workers=1, desc="make_cam", total=len(ids)):
         pass
 
 

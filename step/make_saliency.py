@@ -99,7 +99,7 @@ def detected(args: Config, data: DataSet, ids: list[str]) -> Iterator[bool]:
     def save(item: tuple[str, np.ndarray]) -> bool:
         return write_map(data.root.saliency(item[0]), item[1])
 
-    return parallel_map(save, maps, workers=1, threads=True, desc="make_saliency", total=len(ids))
+    return parallel_map(save, maps, workers=1, desc="make_saliency", total=len(ids))
 
 
 def write_map(path: Path, saliency: np.ndarray) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from misc.config import Config
-from misc.crf.dense_crf import DenseCRF
 from misc.errors import InputError
 from misc.evaluation.tables import table_paths
 from misc.formats.checkpoint import load_network
@@ -20,14 +19,16 @@ from misc.formats.score_file import at_full_size, write_scores
 from misc.method.masks import class_numbers, strongest
 from misc.method.random_walk import random_walk
 from misc.pixels import normalised_pair
-from misc.run.device import autocast, pick_device, placed, threads_beside, workers_beside_network
+from misc.run.device import autocast, pick_device, threads_beside, to_device, workers_beside_network
 from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_sbe import ResNet50SBE
 from step.shared import paths
 from step.shared.cams import Cams, log_cams, read_cam_of
+from step.shared.crf import CRFBackend, dense_crf_of
 from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
@@ -64,7 +65,14 @@ def plan(args: Config) -> Plan:
     stale_scores = [] if args.save_scores else [paths.scores(args, image_id) for image_id in ids]
     return Plan(
         ids=ids,
-        reads=[images, Images(data, ids), Labels(data, ids), Cams(args, data, ids, data.root.image), network],
+        reads=[
+            images,
+            Images(data, ids),
+            Labels(data, ids),
+            Cams(args, data, ids, data.root.image),
+            network,
+            CRFBackend(args),
+        ],
         makes=PerImage(
             partial(mask_paths, args), leftovers=[*table_paths(paths.mask_scores_json(args)), *stale_scores]
         ),
@@ -98,7 +106,7 @@ def make(args: Config, ids: list[str]) -> None:
 def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Propagated]:
     """Predict the boundaries of each image and let its CAM walk within them."""
     model = load_network(ResNet50SBE, args.bes_weights_name)
-    placed(model.for_inference(), device)
+    to_device(fast_on_cpu(model.eval()), device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):
         cam, remarks = read_cam_of(args, item, tuple(size), len(data.class_names))
@@ -144,7 +152,7 @@ def refine_and_save(item: Propagated, *, args: Config, data: DataSet) -> Saved:
     """Run the CRF on one image's winners and write its files."""
     numbers = class_numbers(item.keys)
     image = read_image(data.root.image(item.image_id))
-    refined = DenseCRF(image, len(numbers), sxy=CRF_REACH).refine(item.winners)
+    refined = dense_crf_of(args, image, len(numbers), sxy=CRF_REACH).refine(item.winners)
     write_mask(paths.mask(args, item.image_id), numbers[item.winners])
     write_mask(paths.crf_mask(args, item.image_id), numbers[refined])
     write_grey(paths.edge(args, item.image_id), (item.edge * 255).astype(np.uint8))

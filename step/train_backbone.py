@@ -13,11 +13,12 @@ from torch import nn
 
 from misc.config import Config
 from misc.formats.checkpoint import save_weights
-from misc.run.device import loading_threads, pick_device, placed
+from misc.run.device import loading_threads, pick_device, to_device
 from misc.run.plan import OneFile, Plan
 from misc.train.loop import Recipe, train
 from misc.train.optim import OneCycleAdamW
 from misc.train.progress import unfinished_path
+from net.cpu.fast import fast_on_cpu
 from net.resnet50 import resnet50_stride16, stem
 from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels, Training, progress_of
@@ -47,7 +48,7 @@ def make(args: Config, ids: list[str]) -> None:
     torch.manual_seed(args.seed)
     device = pick_device(args.device)
     model = Classifier(len(data.class_names))
-    placed(model, device)
+    to_device(fast_on_cpu(model), device)
     optimizer = OneCycleAdamW(
         model.parameters(), max_rate=args.backbone_learning_rate, steps=args.backbone_steps, weight_decay=WEIGHT_DECAY
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from misc.config import Config
 from misc.formats.checkpoint import load_backbone, save_weights
-from misc.run.device import loading_threads, pick_device, placed
+from misc.run.device import loading_threads, pick_device, to_device
 from misc.run.distributed import all_sum, is_first, own_part
 from misc.run.log import progress_bar
 from misc.run.plan import OneFile, Plan
@@ -18,6 +18,7 @@ from misc.train.loading import batches_of, load_batches
 from misc.train.loop import Recipe, steps_per_epoch, train
 from misc.train.optim import PolySGD
 from misc.train.progress import unfinished_path
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from step.shared.data import DataSet
 from step.shared.inputs import Backbone, ImageList, Images, Labels, Training, progress_of
@@ -56,7 +57,7 @@ def make(args: Config, ids: list[str]) -> None:
     device = pick_device(args.device)
     model = ResNet50CAM(len(data.class_names))
     load_backbone(model.resnet50, args.backbone_weights)
-    placed(model, device)
+    to_device(fast_on_cpu(model), device)
     recipe = Recipe(
         steps_per_epoch(len(ids), args.cam_batch_size) * args.cam_num_epoches,
         args.cam_batch_size,
@@ -95,7 +96,7 @@ def validation_loss(
     model: ResNet50CAM, dataset: ClassifierValidation, batch_size: int, *, workers: int, device: torch.device
 ) -> float:
     """Mean soft-margin loss over all validation images, the last batch included. The model is left as it is."""
-    network = placed(deepcopy(model).for_inference(), device)
+    network = to_device(fast_on_cpu(deepcopy(model).eval()), device)
     total = torch.zeros((), dtype=torch.float64)
     batches = own_part(batches_of(len(dataset), batch_size))
     with progress_bar(len(batches) * batch_size, "validate") as bar:

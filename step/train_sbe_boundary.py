@@ -9,12 +9,13 @@ from torch import nn
 from misc.config import Config
 from misc.formats.checkpoint import load_backbone, save_weights
 from misc.method.boundary_loss import boundary_loss
-from misc.run.device import loading_threads, pick_device, placed
+from misc.run.device import loading_threads, pick_device, to_device
 from misc.run.distributed import is_first
 from misc.run.plan import OneFile, Plan
 from misc.train.loop import Recipe, steps_per_epoch, train
 from misc.train.optim import PolySGD
 from misc.train.progress import unfinished_path
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_sbe import ResNet50SBE
 from step.shared.data import DataSet
 from step.shared.inputs import Backbone, BoundaryLabels, ImageList, Images, SaliencyMaps, Training, progress_of
@@ -55,7 +56,7 @@ def make(args: Config, ids: list[str]) -> None:
     model = ResNet50SBE()
     load_backbone(model.resnet50, args.backbone_weights)
     unfolded = deepcopy(model.resnet50)  # the frozen backbone is folded while the heads learn, and saved as it came
-    placed(model.for_inference(), device)
+    to_device(fast_on_cpu(model.eval()), device)
     recipe = Recipe(
         steps_per_epoch(len(ids), args.bes_batch_size) * args.bes_num_epoches,
         args.bes_batch_size,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import inputs, measure, published, report, run, worker
+from benchmarks.crf_rows import DenseCRFRow
 from benchmarks.inputs import TINY
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, TrainCam
@@ -68,6 +69,13 @@ def test_the_plain_boundary_label_gives_the_published_pixels(golden):
         shares.append((label == g[f"boundary_label_{case}"]).mean())
     assert len(shares) == 6
     assert min(shares) >= 0.999
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 4, 21])
+def test_both_sides_of_a_dense_crf_give_the_same_labels(folder, n_labels):
+    row = DenseCRFRow(TINY, folder, n_labels=n_labels)
+    sides = row.published().run(), row.ours().run()
+    assert row.differences(*sides)["share of pixels"] <= 1e-4
 
 
 @pytest.mark.parametrize("kind", [BoundaryTraining, TrainCam])

@@ -212,7 +212,7 @@ def test_outputs_are_checked_before_any_training(tiny_args, tmp_path, capsys):
     assert "empty" in error_of([*tiny_args(cam_weights_name=""), *only("train_cam")], capsys)
     same = {"cam_vis_dir": tmp_path / "same", "boundary_label_dir": tmp_path / "same"}
     cams = only("train_cam", "make_cam", "make_boundary_label")
-    assert "each needs its own" in error_of([*tiny_args(**same), *cams], capsys)
+    assert "name another folder" in error_of([*tiny_args(**same), *cams], capsys)
 
 
 def test_the_checkpoint_of_the_other_network_is_missed_before_an_earlier_step_runs(tiny_args, tmp_path, capsys):

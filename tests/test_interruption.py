@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,59 +117,13 @@ def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["make_boundary_label", "make_sem_seg"])
-def test_a_worker_killed_for_memory(step, undisturbed, tiny_args, tmp_path):
-    """The run says so in one line and ends; the next one ends as if nothing had been."""
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_does_so_without_a_word(signum, tiny_args, tmp_path):
     run = Run(command_for(tiny_args, tmp_path))
     log = tmp_path / "log.log"
-    while run.poll() is None and not (log.exists() and f"] {step}" in log.read_text()):
+    while run.poll() is None and not (log.exists() and "] make_boundary_label" in log.read_text()):
         time.sleep(0.01)
-    before: set[int] = set()
-    while run.poll() is None:
-        workers = workers_of(run.pid)
-        for worker in workers & before:  # a compiler about to be started looks like a worker, for less than that
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-        before = workers
-        time.sleep(0.01)
-    code, error = run.ends()
-    assert code == 2 and "a worker process died, perhaps for want of memory: try a smaller --num_workers" in error
-    assert "Traceback" not in error
-    succeed(command_for(tiny_args, tmp_path))
-    assert_same(tmp_path, undisturbed(tiny_args))
-
-
-def workers_of(pid: int) -> set[int]:
-    """The processes it forked; a compiler that it asks something has a command line of its own."""
-
-    def line(process: str | int) -> str:
-        with suppress(OSError):
-            return Path(f"/proc/{process}/cmdline").read_text()
-        return ""
-
-    with suppress(OSError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return {int(child) for child in children if line(child) == line(pid) != ""}
-    return set()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("send", "signum"),
-    [
-        (os.kill, signal.SIGINT),
-        (os.kill, signal.SIGTERM),
-        (os.kill, signal.SIGKILL),
-        (os.killpg, signal.SIGINT),  # as a terminal does: to all processes of a run, whatever they are doing
-    ],
-)
-def test_a_run_that_is_told_to_end_takes_its_workers_along(send, signum, tiny_args, tmp_path):
-    run = Run(command_for(tiny_args, tmp_path))
-    before: set[int] = set()
-    while run.poll() is None and not workers_of(run.pid) & before:
-        before = workers_of(run.pid)
-        time.sleep(0.01)
-    send(run.pid, signum)
+    run.send_signal(signum)
     code, error = run.ends()
     assert ended(run.pid), "processes outlived the run"
     assert code == -signum and "Traceback" not in error
@@ -186,6 +139,26 @@ def ended(session: int) -> bool:
         time.sleep(0.2)
     os.killpg(session, signal.SIGKILL)
     return False
+
+
+@pytest.mark.slow
+def test_a_run_that_is_to_ignore_a_signal_ignores_it(tiny_args, tmp_path):
+    arguments = [*command_for(tiny_args, tmp_path), *only("train_cam")]
+    run = Run([sys.executable, "-c", IGNORING, *arguments])
+    log = tmp_path / "log.log"
+    while run.poll() is None:
+        if log.exists():
+            run.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    code, error = run.ends()
+    assert code == 0, error
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.mark.slow

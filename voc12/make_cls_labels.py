@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", choices=("xml", "masks"), default="xml", help="Annotations/ or SegmentationClass/")
     parser.add_argument("--out", required=True, help="the label file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    parser.add_argument("--num_workers", type=_whole_number, help="processes that read (default: one a core)")
+    parser.add_argument("--num_workers", type=_whole_number, help="threads that read (default: one a core)")
     return parser
 
 

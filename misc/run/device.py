@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def threads_beside(workers: int) -> Iterator[None]:
-    """Within, torch uses the cores that `workers` processes leave, one at least.
+    """Within, each thread that calls torch has as many of torch's own as `workers` threads leave cores, one at least.
 
     More threads than free cores would wait for each other at the end of every operation.
     """
@@ -87,6 +87,6 @@ def check_amp(device: torch.device) -> None:
         raise InputError(f"amp: this {device.type} device has no bfloat16 arithmetic: leave it off")
 
 
-def placed(module: nn.Module, device: torch.device) -> nn.Module:
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to its device, channels last: convolutions are faster so on CPUs and on tensor cores."""
     return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

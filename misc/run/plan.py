@@ -1,7 +1,7 @@
 """What a step says before it runs: which images it makes files of, what it reads, what it makes."""
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Input:
         """The files and texts that only this image's outputs depend on."""
         return ()
 
-    def whole(self) -> dict[str, Path | str]:
+    def whole(self) -> Mapping[str, Path | str]:
         """Setting → a file, or a text, that all outputs depend on."""
         return {}
 

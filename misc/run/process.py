@@ -19,7 +19,8 @@ Main = Callable[[list[str] | None], int]
 def guarded(main: Main) -> Main:
     """A command's main(argv) whose errors become one line on stderr and an exit code.
 
-    Returns   2 for an InputError; 1 where another process of the run is gone; a defect is logged and raised.
+    Returns   2 for an InputError, and where memory runs out; 1 where another process of the run is gone; a defect is
+              logged and raised.
     """
 
     @functools.wraps(main)
@@ -28,6 +29,8 @@ def guarded(main: Main) -> Main:
             return main(argv)
         except InputError as error:
             return _say(f"error: {error}", 2)
+        except MemoryError as error:
+            return _say(f"error: not enough memory ({error or 'Python asked for it'}): try a smaller --num_workers", 2)
         except Exception as error:
             if _lost_another(error):
                 return _say("another process of this run has ended, see its message", 1)

@@ -39,12 +39,12 @@ def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int
     network writes to copied first, hand their batches over in shared memory, of which containers have little, and be
     what the system kills when memory is short.
     """
-    return ordered_map(partial(_load_batch, dataset), batches, workers=workers, threads=True)
+    return ordered_map(partial(_load_batch, dataset), batches, workers=workers)
 
 
 def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
     """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` threads beside this one."""
-    return ordered_map(partial(_load_one, dataset), range(n), workers=workers, threads=True)
+    return ordered_map(partial(_load_one, dataset), range(n), workers=workers)
 
 
 def _load_batch(dataset: Dataset, batch: list[Any]) -> list[torch.Tensor]:

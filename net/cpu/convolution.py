@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from math import ceil
@@ -14,171 +13,147 @@ import torch.nn.functional as F
 from torch import nn
 
 from misc.native import library
-from net.cpu.winograd import KERNEL, STEP, TILE, WEIGHTS, float32_on_cpu
+from net.cpu.winograd import KERNEL, STEP, TILE, WEIGHTS, is_float32_on_cpu
 
 SOURCE = Path(__file__).with_suffix(".c")
-# Tiles at a time, by channels: their values stay in the second cache where there are few channels, and where there are
-# many, the weights, which are larger than the third, are not read too often.
+# Winograd's tiles that a thread takes at a time, by channels: few channels need few tiles, whose values then stay in
+# the second cache; many channels have weights larger than the third cache, which must not be read too often.
 TILES_BY_CHANNELS = 3 / 16
-# Values of a window, and channels of the result, from which on a product less makes up for Strassen's additions, and
-# for its larger errors. From 128 on make_cam was 3 % faster (interleaved runs), which is not worth them.
-WORTH_HALVING = 256
 
 
-def available() -> bool:
-    """Whether there is a compiled convolution.c."""
+def is_compiled() -> bool:
+    """Whether convolution.c could be compiled here."""
     return library(SOURCE) is not None
+
+
+def can_convolve(convolution: nn.Conv2d) -> bool:
+    """Whether it is for FrozenConvolution: float32 on the CPU, square, padded with zeros, no groups, no dilation."""
+    return (
+        is_float32_on_cpu(convolution.weight)
+        and not isinstance(convolution.padding, str)
+        and (convolution.groups, convolution.dilation, convolution.padding_mode) == (1, (1, 1), "zeros")
+        and all(height == width for height, width in (convolution.kernel_size, convolution.stride, convolution.padding))
+    )
 
 
 class FrozenConvolution:
     """relu(x ∗ weight + bias + shortcut) of float32 images on the CPU, unseen by autograd.
 
-    Its weights are those of the moment it is made.
+    It copies the weights when it is made.
 
-    convolution   float32, on the CPU; without groups and dilation, zeros around the image; kernel, stride and padding
-                  as high as wide
-    Raises        ValueError if it is another.
+    convolution   one that `can_convolve`
+    Raises        ValueError if it cannot.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        weight, padding = convolution.weight.detach(), convolution.padding
-        self.out_channels, self.channels, self.side, _ = weight.shape
-        self.stride = convolution.stride[0]
-        if (
-            isinstance(padding, str)
-            or any(len(set(sides)) > 1 for sides in (convolution.kernel_size, convolution.stride, padding))
-            or (convolution.groups, convolution.dilation, convolution.padding_mode) != (1, (1, 1), "zeros")
-            or not float32_on_cpu(weight)
-        ):
+        weight = convolution.weight.detach()
+        if not can_convolve(convolution):
             raise ValueError(f"not for {convolution} in {weight.dtype} on {weight.device.type}")
-        self.padding = padding[0]
+        self.out_channels, self.channels, self.side, _ = weight.shape
+        self.stride, self.padding = convolution.stride[0], int(convolution.padding[0])
         self._sizes = _sizes()
         self.winograd = (
             (self.side, self.stride, self.padding) == (KERNEL, 1, 1)
             and self.channels % self._sizes.lanes == 0
             and self.out_channels % self._sizes.panel_columns == 0
         )
-        columns, depth = self._sizes.panel_columns, self._sizes.panel_depth
-        flat = weight.permute(2, 3, 1, 0).reshape(-1, self.out_channels)  # by a window's lines, pixels, channels
-        values = len(flat)
-        self.strassen = (
-            not self.winograd
-            and min(values, self.out_channels) >= WORTH_HALVING
-            and values % 2 == self.out_channels % (2 * columns) == 0
-        )
-        self._piece = 2 * ceil(values / ceil(values / (2 * depth)) / 2) if self.strassen else depth
+        matrices = weight.permute(2, 3, 1, 0).reshape(1, -1, self.out_channels)  # by a window's lines, pixels, channels
         if self.winograd:
-            matrices = [(WEIGHTS @ flat.reshape(KERNEL**2, -1)).view(TILE**2, self.channels, self.out_channels)]
-        elif self.strassen:
-            matrices = [halved(piece) for piece in flat.split(self._piece)]
-        else:
-            matrices = [flat[None]]
-        self._weights = laid_out(matrices, columns, depth)
+            transformed = WEIGHTS @ matrices.reshape(KERNEL**2, -1)
+            matrices = transformed.view(TILE**2, self.channels, self.out_channels)
+        self._weights = pack_panels(matrices, self._sizes.panel_columns, self._sizes.panel_depth)
         bias = weight.new_zeros(self.out_channels) if convolution.bias is None else convolution.bias.detach()
         self._bias = F.pad(bias, (0, -self.out_channels % self._sizes.panel_columns))
 
     def __call__(self, x: torch.Tensor, *, relu: bool, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w), channels last.
 
-        shortcut  (N, out_channels, h, w); if its channels come last, overwritten by the result
+        shortcut  (N, out_channels, h, w); if its channels come last, the result overwrites it
         """
-        n, channels, *size = x.shape
+        n, _, *size = x.shape
         h, w = ((side + 2 * self.padding - self.side) // self.stride + 1 for side in size)
-        shape = n, self.out_channels, h, w
-        if channels != self.channels or (shortcut is not None and shortcut.shape != shape):
-            given = tuple(x.shape), None if shortcut is None else tuple(shortcut.shape)
-            raise ValueError(f"input and shortcut of shapes {given}, expected {self.channels} channels and {shape}")
-        if not all(float32_on_cpu(tensor) for tensor in (x, shortcut) if tensor is not None):
-            raise ValueError("only for float32 on the CPU")
+        self._check(x, shortcut, (n, self.out_channels, h, w))
         x = x.detach().contiguous(memory_format=torch.channels_last)
         if shortcut is None:
-            y = torch.empty(shape, memory_format=torch.channels_last)
+            y = torch.empty((n, self.out_channels, h, w), memory_format=torch.channels_last)
         else:
             y = shortcut.detach().contiguous(memory_format=torch.channels_last)
-        multiple = self._sizes.panel_rows * (2 if self.strassen else 1)
         if self.winograd:
-            function, units = _compiled().convolve_winograd, n * ceil(h / STEP) * ceil(w / STEP)
-            most = int(self.channels * TILES_BY_CHANNELS)
+            function, units = _convolution_c().convolve_winograd, n * ceil(h / STEP) * ceil(w / STEP)
+            at_once = self._block_size(units, int(self.channels * TILES_BY_CHANNELS))
         else:
-            function, units = _compiled().convolve, n * h * w
-            most = self._sizes.row_block * (2 if self.strassen else 1)
-        at_once = _shared_out(units, most, multiple)
+            function, units = _convolution_c().convolve, n * h * w
+            at_once = self._block_size(units, self._sizes.row_block)
         job = _Convolution(
-            n, *size, channels, h, w, self.out_channels, self.side, self.stride, self.padding,
-            at_once, self._piece, self.strassen, shortcut is not None, relu,
+            n, *size, self.channels, h, w, self.out_channels, self.side, self.stride, self.padding,
+            at_once, shortcut is not None, relu,
             *(tensor.data_ptr() for tensor in (x, self._weights, self._bias, y)),
         )  # fmt: skip
-        _together(function, job, blocks=ceil(units / at_once), kept=(x, self._weights, self._bias, y))
+        _run_in_threads(function, job, blocks=ceil(units / at_once), keep_alive=(x, self._weights, self._bias, y))
         return y
 
+    def _check(self, x: torch.Tensor, shortcut: torch.Tensor | None, shape: tuple[int, ...]) -> None:
+        if x.shape[1] != self.channels or (shortcut is not None and shortcut.shape != shape):
+            given = tuple(x.shape), None if shortcut is None else tuple(shortcut.shape)
+            raise ValueError(f"input and shortcut of shapes {given}, expected {self.channels} channels and {shape}")
+        if not all(is_float32_on_cpu(tensor) for tensor in (x, shortcut) if tensor is not None):
+            raise ValueError("only for float32 on the CPU")
 
-def _shared_out(units: int, most: int, multiple: int) -> int:
-    """The size of a block, so that there are as many of the same size for each thread."""
-    threads = torch.get_num_threads()
-    blocks = threads * ceil(units / (threads * max(most, multiple)))
-    return multiple * max(1, ceil(units / (max(1, blocks) * multiple)))
+    def _block_size(self, units: int, most: int) -> int:
+        """How many rows or tiles a thread takes at a time: about `most`, and all threads take equally many blocks."""
+        threads, multiple = torch.get_num_threads(), self._sizes.panel_rows
+        blocks = threads * ceil(units / (threads * max(most, multiple)))
+        return multiple * max(1, ceil(units / (max(1, blocks) * multiple)))
 
 
-def halved(matrix: torch.Tensor) -> torch.Tensor:
-    """What Strassen's algorithm multiplies by instead of a matrix (K, O), in the order of convolution.c.
+def pack_panels(matrices: torch.Tensor, columns: int, depth: int) -> torch.Tensor:
+    """Matrices (M, K, O) in the order in which convolution.c reads them: matrix by matrix, each cut into pieces of
+    `depth` rows, each piece cut into panels of `columns` columns. The missing columns of the last panel are zeros.
 
-    Returns   (7, K/2, O/2).
+    Returns   (M·K·O), O rounded up to a multiple of `columns`.
     """
-    upper, lower = matrix.chunk(2)
-    (b11, b12), (b21, b22) = upper.chunk(2, dim=1), lower.chunk(2, dim=1)
-    t1 = b12 - b11
-    t2 = b22 - t1
-    return torch.stack([b11, b21, t2, t1, b22, b22 - b12, b21 - t2])
-
-
-def laid_out(matrices: Sequence[torch.Tensor], columns: int, depth: int) -> torch.Tensor:
-    """Matrices, in groups (M, K, O), as convolution.c reads them, one after the other: cut into pieces of `depth`
-    rows, each of which into panels of `columns` columns; missing columns are zeros.
-
-    Returns   (Σ M·K·O), O up to a multiple of `columns`.
-    """
-    whole = [F.pad(group, (0, -group.shape[2] % columns)) if group.shape[2] % columns else group for group in matrices]
-    result = whole[0].new_empty(sum(group.numel() for group in whole))
-    for group, place in zip(whole, result.split([group.numel() for group in whole]), strict=True):
-        rows = place.view(len(group), -1)
-        for piece, panels in zip(group.split(depth, 1), rows.split(depth * group.shape[2], 1), strict=True):
-            cut = piece.unflatten(2, (-1, columns)).transpose(1, 2)
-            panels.view(cut.shape).copy_(cut)
+    padded = F.pad(matrices, (0, -matrices.shape[2] % columns))
+    result = padded.new_empty(padded.numel())
+    pieces = result.view(len(padded), -1).split(depth * padded.shape[2], 1)
+    for piece, panels in zip(padded.split(depth, 1), pieces, strict=True):
+        cut = piece.unflatten(2, (-1, columns)).transpose(1, 2)
+        panels.view(cut.shape).copy_(cut)
     return result
 
 
-def _together(function: Any, job: "_Convolution", *, blocks: int, kept: tuple[torch.Tensor, ...]) -> None:
-    """Run a function of convolution.c in as many threads as torch uses, this one among them.
+def _run_in_threads(function: Any, job: "_Convolution", *, blocks: int, keep_alive: tuple[torch.Tensor, ...]) -> None:
+    """Run a function of convolution.c in as many threads as torch uses, this thread among them.
 
-    kept      what the job points to: it must outlast a helper, also where this thread is interrupted
-    Raises    MemoryError.
+    keep_alive    the tensors that `job` points to: the helpers hold them, even if this thread is interrupted
+    Raises        MemoryError.
     """
     taken = ctypes.c_int64(0)
 
-    def work(_: object = kept) -> bool:
+    def work(_: object = keep_alive) -> bool:
         return bool(function(ctypes.byref(job), ctypes.byref(taken)))
 
     threads = min(torch.get_num_threads(), blocks)
     helpers = [_pool(os.getpid()).submit(work) for _ in range(threads - 1)]
-    done = [work(), *(helper.result() for helper in helpers if not helper.cancel())]  # one may have come too late
+    # a helper that has not begun when this thread has finished is no longer needed
+    done = [work(), *(helper.result() for helper in helpers if not helper.cancel())]
     if not all(done):
         raise MemoryError("not enough memory for a convolution")
 
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """A process's own: a forked one has none of its parent's threads."""
+    """The threads of a process; the key is its number, since a forked process has none of its parent's threads."""
     return ThreadPoolExecutor(os.cpu_count(), "convolution")
 
 
-def _compiled() -> ctypes.CDLL:
-    compiled = library(SOURCE)
-    assert compiled is not None, "ask available() first"
-    return compiled
+def _convolution_c() -> ctypes.CDLL:
+    functions = library(SOURCE)
+    assert functions is not None, "ask is_compiled() first"
+    return functions
 
 
 class _Sizes(NamedTuple):
-    """How convolution.c was compiled; the names are its constants'."""
+    """Constants of convolution.c, by their names there; they depend on the processor."""
 
     lanes: int
     panel_rows: int
@@ -189,18 +164,18 @@ class _Sizes(NamedTuple):
 
 @cache
 def _sizes() -> _Sizes:
-    return _Sizes(*(ctypes.c_int64.in_dll(_compiled(), name).value for name in _Sizes._fields))
+    return _Sizes(*(ctypes.c_int64.in_dll(_convolution_c(), name).value for name in _Sizes._fields))
 
 
 class _Convolution(ctypes.Structure):
-    """As in convolution.c."""
+    """`convolution` in convolution.c has the same fields."""
 
     _fields_ = [
         *(
             (name, ctypes.c_int64)
             for name in (
                 *("n", "height", "width", "channels", "out_height", "out_width", "out_channels"),
-                *("side", "stride", "padding", "at_once", "piece", "strassen", "add", "relu"),
+                *("side", "stride", "padding", "at_once", "add", "relu"),
             )
         ),
         *((name, ctypes.c_void_p) for name in ("x", "weights", "bias", "y")),

@@ -1,21 +1,24 @@
-"""Frozen convolutions with what follows them: batch norm in their weights, addition and ReLU in their pass."""
+"""Frozen convolutions in one pass with what follows them: batch norm, addition of the shortcut, ReLU."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from net.cpu import convolution as compiled
-from net.cpu.convolution import FrozenConvolution
-from net.cpu.winograd import in_float32_on_cpu, recorded
+from net.cpu.convolution import FrozenConvolution, can_convolve, is_compiled
+from net.cpu.winograd import WinogradConv2d, computes_in_float32_on_cpu, needs_gradient
 
 
 class FoldedConv2d(nn.Module):
-    """relu(norm(convolution(x)) + shortcut), for inference. From its first call on, its weights must not change.
+    """relu(norm(convolution(x)) + shortcut), for inference.
 
-    convolution, norm   in eval mode; copied
+    convolution.c computes it where it can, torch elsewhere: on CUDA, under autocast, where a gradient is needed, for
+    convolutions with dilation or groups, and without a C compiler. The weights must not change after the first call.
+
+    convolution, norm   a pair that `can_fold`; copied
     relu                False: no ReLU
     """
 
@@ -28,10 +31,9 @@ class FoldedConv2d(nn.Module):
     def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
         """(N, C, H, W) → (N, out_channels, h, w).
 
-        shortcut  (N, out_channels, h, w), may be overwritten by the result
+        shortcut  (N, out_channels, h, w); the result may overwrite it
         """
-        given = (x,) if shortcut is None else (x, shortcut)
-        if in_float32_on_cpu(x) and not recorded(self.convolution, *given) and compiled.available():
+        if self._is_for_c(x, shortcut):
             if self._frozen is None:
                 self._frozen = FrozenConvolution(self.convolution)
             return self._frozen(x, relu=self.relu, shortcut=shortcut)
@@ -40,27 +42,55 @@ class FoldedConv2d(nn.Module):
             y = shortcut.add_(y)
         return F.relu(y, inplace=True) if self.relu else y
 
+    def _is_for_c(self, x: torch.Tensor, shortcut: torch.Tensor | None) -> bool:
+        tensors = (x, *self.parameters()) if shortcut is None else (x, shortcut, *self.parameters())
+        return (
+            computes_in_float32_on_cpu(x)
+            and not needs_gradient(*tensors)
+            and can_convolve(self.convolution)
+            and is_compiled()
+        )
+
 
 class FoldedBottleneck(nn.Module):
-    """A residual block of ResNet-50 for inference."""
+    """A residual block of torchvision's ResNets for inference.
 
-    def __init__(self, block: Bottleneck) -> None:
+    block             one that `can_fold_block`; copied
+    overwrites_input  the result may overwrite the input, if the block has no `downsample`
+    """
+
+    def __init__(self, block: Bottleneck, *, overwrites_input: bool) -> None:
         super().__init__()
         self.conv1 = FoldedConv2d(block.conv1, block.bn1)
         self.conv2 = FoldedConv2d(block.conv2, block.bn2)
         self.conv3 = FoldedConv2d(block.conv3, block.bn3)
-        self.downsample = block.downsample and FoldedConv2d(*block.downsample, relu=False)
+        self.downsample = None if block.downsample is None else FoldedConv2d(*block.downsample, relu=False)
+        self.overwrites_input = overwrites_input
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) → (N, out_channels, h, w). Without `downsample`, x is overwritten."""
+        """(N, C, H, W) → (N, out_channels, h, w)."""
         y = self.conv2(self.conv1(x))
-        return self.conv3(y, x if self.downsample is None else self.downsample(x))
+        if self.downsample is not None:
+            return self.conv3(y, self.downsample(x))
+        return self.conv3(y, x if self.overwrites_input else x.clone())
 
 
-def fold(backbone: ResNet) -> None:
-    """Fold a backbone in eval mode. What its stem and its layers return is theirs to give: nothing is overwritten
-    that another part reads, since the first block of each layer has a `downsample`."""
-    backbone.conv1 = FoldedConv2d(backbone.conv1, backbone.bn1)
-    backbone.bn1 = backbone.relu = nn.Identity()
-    for name in ("layer1", "layer2", "layer3", "layer4"):
-        setattr(backbone, name, nn.Sequential(*map(FoldedBottleneck, getattr(backbone, name))))
+def can_fold(convolution: nn.Module, norm: nn.Module) -> bool:
+    """Whether the two are a convolution and a batch norm in eval mode, of the classes that fuse_conv_bn_eval knows."""
+    return (
+        type(convolution) in (nn.Conv2d, WinogradConv2d)
+        and type(norm) is nn.BatchNorm2d
+        and norm.running_mean is not None
+        and not convolution.training
+        and not norm.training
+    )
+
+
+def can_fold_block(block: Any) -> bool:
+    """Whether a module is torchvision's Bottleneck, in eval mode, with batch norms and ReLU."""
+    if type(block) is not Bottleneck or type(block.relu) is not nn.ReLU:
+        return False
+    pairs = [(block.conv1, block.bn1), (block.conv2, block.bn2), (block.conv3, block.bn3)]
+    if block.downsample is not None:
+        pairs.append(tuple(block.downsample))
+    return all(len(pair) == 2 and can_fold(*pair) for pair in pairs)

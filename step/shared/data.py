@@ -33,7 +33,7 @@ class DataSet:
         return ImageLabels(path, self.root, self.class_names)
 
     def labelled(self, ids: list[str]) -> list["Labelled"]:
-        """Images with their labels: a worker process that looked one up would read those of all images."""
+        """Images with their labels."""
         return [Labelled(image_id, self.labels[image_id]) for image_id in ids]
 
     @property

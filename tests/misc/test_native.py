@@ -1,4 +1,4 @@
-"""C files are compiled once, kept where several processes may look, and done without where there is no compiler."""
+"""A C file is compiled once and kept in a cache that processes share; without a compiler there is a warning."""
 
 import stat
 import tempfile
@@ -31,7 +31,7 @@ def compiler(folder, before) -> str:
     return str(made)
 
 
-def kept(tmp_path):
+def cached(tmp_path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "cache" / "sbe").iterdir())
 
 
@@ -41,22 +41,22 @@ def test_functions_of_a_file(source):
 
 def test_compiled_once_for_each_state_of_the_file_and_each_set_of_flags(source, tmp_path, monkeypatch):
     library(source)
-    (first,) = kept(tmp_path)
+    (first,) = cached(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(native, "_compiled", None)  # would be called otherwise
+        patch.setattr(native, "_compile", None)  # would be called otherwise
         assert library(source).doubled(1) == 2
     library(source, "-DNDEBUG")
-    assert len(kept(tmp_path)) == 2
+    assert len(cached(tmp_path)) == 2
     source.write_text(SOURCE.replace("2 *", "3 *").replace("doubled", "tripled"))
     assert library(source).tripled(2) == 6
-    assert len(kept(tmp_path)) == 3 and first in kept(tmp_path)
+    assert len(cached(tmp_path)) == 3 and first in cached(tmp_path)
 
 
 def test_another_processor_gets_its_own(source, tmp_path, monkeypatch):
     library(source)
     monkeypatch.setattr(native, "_processor", lambda: "another")
     library(source)
-    assert len(kept(tmp_path)) == 2
+    assert len(cached(tmp_path)) == 2
 
 
 def test_no_compiler(source, monkeypatch, caplog):
@@ -104,7 +104,7 @@ def test_a_damaged_library_is_made_again(source, tmp_path, monkeypatch):
 def test_what_a_killed_compilation_left_goes(source, tmp_path, abandoned):
     left = abandoned(tmp_path / "cache" / "sbe" / "arithmetic.so")
     library(source)
-    assert not left.exists() and len(kept(tmp_path)) == 1
+    assert not left.exists() and len(cached(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("place", ["a file", "a read-only file system", "no home"])

@@ -1,11 +1,14 @@
 """Both networks against the golden arrays (1e-4 relative)."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from net.cpu import convolution, winograd
+from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
 
@@ -24,21 +27,17 @@ def boundary_network(fill_with_formula):
     return model
 
 
-@pytest.fixture(autouse=True, params=["as they come", "short ways", "torch's"])
-def convolutions(request, monkeypatch):
-    """The golden images are so small that they would be learnt from directly."""
-    if request.param == "short ways":
-        monkeypatch.setattr(winograd, "WORTHWHILE", 0)
-    elif request.param == "torch's":
-        monkeypatch.setattr(convolution, "library", lambda source: None)
-
-
 def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
-def test_classifier_logits_loss_and_gradients(golden, classifier):
+@pytest.mark.parametrize("fast", [False, True])
+def test_classifier_logits_loss_and_gradients(golden, classifier, fast, monkeypatch):
     g = golden("networks")
+    if fast:
+        monkeypatch.setattr(winograd, "WORTHWHILE", 0)  # the golden images are small
+        classifier = fast_on_cpu(deepcopy(classifier).train())
+        assert sum(isinstance(module, winograd.WinogradConv2d) for module in classifier.modules()) == 8
     classifier.train()
     classifier.zero_grad()
     logits = classifier(torch.from_numpy(g["x"]))
@@ -101,13 +100,16 @@ def test_any_number_of_classes(n_classes):
         assert model(torch.zeros(1, 3, 32, 48)).shape == (1, n_classes)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @torch.inference_mode()
-def test_folded_batch_norm_gives_the_golden_numbers(golden, fill_with_formula):
+def test_fast_networks_give_the_golden_numbers(golden, fill_with_formula, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(convolution, "library", lambda source: None)
     g = golden("networks")
     x = torch.from_numpy(g["x"])
     for model in (ResNet50CAM(20), ResNet50SBE()):
         fill_with_formula(model.state_dict())
-        model.for_inference()
+        fast_on_cpu(model.eval())
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
         if isinstance(model, ResNet50CAM):
             assert_close(model.cam(x, torch.arange(20)), g["cam_infer"])

@@ -1,11 +1,8 @@
 """Results in order, whoever computes them."""
 
-import os
-import subprocess
-import sys
+import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -22,19 +19,14 @@ def square_early_ones_late(x: int) -> int:
     return x * x
 
 
-def own_process(_: int) -> int:
-    return os.getpid()
+def own_thread(_: int) -> int:
+    time.sleep(0.02)
+    return threading.get_ident()
 
 
 def fail_at(x: int, *, when: int, error: type[Exception]) -> int:
     if x == when:
         raise error(f"no {x}")
-    return x
-
-
-def die(x: int) -> int:
-    if x == 1:
-        os.kill(os.getpid(), 9)
     return x
 
 
@@ -45,10 +37,10 @@ def test_order_is_kept(items, workers):
     assert found == [x * x for x in items]
 
 
-def test_workers_are_other_processes():
-    found = set(parallel_map(own_process, range(6), workers=2, desc="test"))
-    assert os.getpid() not in found and len(found) <= 2
-    assert set(parallel_map(own_process, range(6), workers=0, desc="test")) == {os.getpid()}
+def test_workers_are_other_threads():
+    found = set(parallel_map(own_thread, range(6), workers=2, desc="test"))
+    assert threading.get_ident() not in found and len(found) == 2
+    assert set(parallel_map(own_thread, range(6), workers=0, desc="test")) == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -58,11 +50,6 @@ def test_an_exception_of_the_function_comes_when_its_turn_comes(workers, error):
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(error, match=r"^no 2$"):
         next(results)
-
-
-def test_a_killed_worker():
-    with pytest.raises(InputError, match=r"a worker process died.*--num_workers"):
-        list(parallel_map(die, range(8), workers=2, desc="test"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,7 +87,7 @@ def test_a_result_that_is_ready_does_not_wait_for_items_that_take_long():
         squared.append(x)
         return x
 
-    results = parallel_map(note, items(), workers=2, desc="test", total=20, threads=True)
+    results = parallel_map(note, items(), workers=2, desc="test", total=20)
     for done in range(1, 10):
         next(results)
         assert len(made) <= done + 2
@@ -115,30 +102,3 @@ def test_an_exception_of_the_generator_comes_through(workers):
 
     with pytest.raises(InputError, match="no CAM"):
         list(parallel_map(square, items(), workers=workers, desc="test"))
-
-
-def test_workers_end_with_a_killed_parent(tmp_path):
-    """SIGKILL leaves the parent no time to end them: they notice that it is gone."""
-    script = (
-        "import os, sys, time\n"
-        "from misc.run.parallel import parallel_map\n"
-        "def note(i):\n"
-        "    open(f'{sys.argv[1]}/{os.getpid()}', 'w').close()\n"
-        "    time.sleep(600)\n"
-        "list(parallel_map(note, range(4), workers=2, desc='test'))\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL)
-    while len(list(tmp_path.iterdir())) < 2:
-        time.sleep(0.1)
-    parent.kill()
-    parent.wait()
-    for worker in tmp_path.iterdir():
-        for _ in range(100):
-            if (
-                not Path(f"/proc/{worker.name}").exists()
-                or "\nState:\tZ" in Path(f"/proc/{worker.name}/status").read_text()
-            ):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("a worker outlived its parent")

@@ -13,8 +13,9 @@ SIZES = [(1, 1), (3, 9), (4, 4), (5, 8), (13, 7), (24, 32)]
 
 
 @pytest.fixture(autouse=True)
-def whatever_it_costs(monkeypatch):
+def every_size_is_worthwhile(monkeypatch):
     monkeypatch.setattr(winograd, "WORTHWHILE", 0)
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 0)
 
 
 def pair(channels: int, out_channels: int, *, bias: bool = True) -> tuple[nn.Conv2d, WinogradConv2d]:
@@ -134,8 +135,19 @@ def test_state_dict_and_parameters_are_those_of_the_convolution():
 
 
 @pytest.mark.parametrize(
-    "other", [nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1, groups=2)]
-)
-def test_other_convolutions_are_refused(other):
-    with pytest.raises(ValueError, match="no 3×3 convolution"):
-        WinogradConv2d.of(other)
+    "other",
+    [
+        nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1, groups=2),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2), nn.Conv2d(8, 8, 3, padding="same"),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), nn.Linear(8, 8),
+    ],
+)  # fmt: skip
+def test_other_modules_cannot_be_replaced(other):
+    assert not WinogradConv2d.can_replace(other)
+
+
+def test_layers_of_few_channels_stay(monkeypatch):
+    direct, _ = pair(8, 8)
+    assert WinogradConv2d.can_replace(direct)
+    monkeypatch.undo()
+    assert not WinogradConv2d.can_replace(direct)

@@ -1,0 +1,35 @@
+"""The dense CRF as the settings name it."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from misc.config import Config
+from misc.crf.dense_crf import DenseCRF, resolve_backend
+from misc.run.device import pick_device
+from misc.run.plan import Input
+from misc.run.preflight import Preflight
+
+
+@dataclass(frozen=True)
+class CRFBackend(Input):
+    """Who computes the dense CRFs. Backends agree but for ties, so a step's files are of one of them."""
+
+    args: Config
+
+    def look(self, preflight: Preflight) -> None:
+        preflight.attempt(partial(backend_of, self.args), once="crf_backend")
+
+    def whole(self) -> dict[str, str]:
+        return {"crf_backend": backend_of(self.args)}
+
+
+def backend_of(args: Config) -> str:
+    """The backend that the settings mean on their device: never auto. InputError if it is not there."""
+    return resolve_backend(args.crf_backend, pick_device(args.device))
+
+
+def dense_crf_of(args: Config, image: np.ndarray, n_labels: int, *, sxy: int) -> DenseCRF:
+    """The dense CRF of an image (H, W, 3) uint8 RGB; sxy is the reach of its bilateral filter, pixels."""
+    return DenseCRF(image, n_labels, sxy=sxy, backend=args.crf_backend, device=pick_device(args.device))
