@@ -34,6 +34,7 @@ enum {
     BATCH = 64,           /* pixels whose simplices are found at once */
     CHUNK = 4096,         /* floats of a pass's pixels: with the numbers of their vertices, half of the first cache */
     MOST = 256,           /* pixels of a pass */
+    ALIGNMENT = 64,       /* of a line of the cache */
     NEAR = 4, FAR = 12,   /* rows ahead that are fetched in time, pixels' and vertices' */
     FILLED = 4,           /* places of a hash table for a vertex, at least: most searches end at once */
     NONE = -1,            /* the number of no vertex */
@@ -86,7 +87,7 @@ ALWAYS_INLINE void embed(int d, const packing *p, float feature[DIMENSIONS][BATC
     /* the point in the plane of zero sum, and the nearest point of remainder 0, coordinate by coordinate */
     for (int i = d; i >= 0; i--) {
         for (int l = 0; l < BATCH; l++) {
-            float own = i ? feature[i ? i - 1 : 0][l] * p->scale[i ? i - 1 : 0] : 0;
+            float own = i ? feature[most(i - 1, 0)][l] * p->scale[most(i - 1, 0)] : 0;
             float elevated = sum[l] - (float)i * own;
             sum[l] += own;
             float v = elevated * fraction;
@@ -258,154 +259,138 @@ static void link_neighbours(const packing *p, const table *t, lattice *made)
 
 /* ---- Filters ---- */
 
+/* Rows of values are cut into pieces of 16, 8, 4, 2 or 1 channels, each kept by itself, one vertex after the other:
+a vertex's piece is a vector and lies in one line of the cache. */
 typedef float vector2 __attribute__((vector_size(8)));
 typedef float vector4 __attribute__((vector_size(16)));
+typedef float vector8 __attribute__((vector_size(32)));
 typedef float vector16 __attribute__((vector_size(64)));
 
-/* Of one row: its mixture of vertices, what it adds to them, and a vertex blurred along an axis; WIDTH channels. */
+/* Fetches a piece that is not needed at once. Those of few channels are in some cache already. */
+#define FETCH(WIDTH, address)                                                                                          \
+    if (WIDTH >= 8)                                                                                                    \
+        __builtin_prefetch(address);
+
+/* Splat, slice and blur of pieces; what pixels have and get is a piece of their rows. */
 #define KERNELS(WIDTH, VECTOR)                                                                                         \
     typedef VECTOR unaligned##WIDTH __attribute__((aligned(4), may_alias));                                            \
-    ALWAYS_INLINE void slice##WIDTH(int corners, const int32_t *corner, const float *weight, const float *values,      \
-                                    int64_t stride, float *row)                                                        \
+    typedef VECTOR piece##WIDTH __attribute__((may_alias));                                                            \
+    ALWAYS_INLINE void slice##WIDTH(int64_t n, int corners, const int32_t *corner, const float *weight,                \
+                                    const float *values, float *rows, int64_t stride)                                  \
     {                                                                                                                  \
-        VECTOR sum = *(unaligned##WIDTH *)row;                                                                         \
-        for (int r = 0; r < corners; r++)                                                                              \
-            sum += weight[r] * *(const unaligned##WIDTH *)(values + corner[r] * stride);                               \
-        *(unaligned##WIDTH *)row = sum;                                                                                \
+        const piece##WIDTH *vertices = (const piece##WIDTH *)values;                                                   \
+        for (int64_t i = 0; i < n; i++, corner += corners, weight += corners, rows += stride) {                        \
+            const int32_t *later = corner + least(NEAR, n - 1 - i) * corners;                                          \
+            VECTOR sum = *(unaligned##WIDTH *)rows;                                                                    \
+            for (int r = 0; r < corners; r++) {                                                                        \
+                FETCH(WIDTH, vertices + later[r])                                                                      \
+                sum += weight[r] * vertices[corner[r]];                                                                \
+            }                                                                                                          \
+            *(unaligned##WIDTH *)rows = sum;                                                                           \
+        }                                                                                                              \
     }                                                                                                                  \
-    ALWAYS_INLINE void splat##WIDTH(int corners, const int32_t *corner, const float *weight, const float *row,         \
-                                    int64_t stride, float *values)                                                     \
+    ALWAYS_INLINE void splat##WIDTH(int64_t n, int corners, const int32_t *corner, const float *weight, float *values, \
+                                    const float *rows, int64_t stride)                                                 \
     {                                                                                                                  \
-        VECTOR own = *(const unaligned##WIDTH *)row;                                                                   \
-        for (int r = 0; r < corners; r++)                                                                              \
-            *(unaligned##WIDTH *)(values + corner[r] * stride) += weight[r] * own;                                     \
+        piece##WIDTH *vertices = (piece##WIDTH *)values;                                                               \
+        for (int64_t i = 0; i < n; i++, corner += corners, weight += corners, rows += stride) {                        \
+            VECTOR own = *(const unaligned##WIDTH *)rows;                                                              \
+            for (int r = 0; r < corners; r++)                                                                          \
+                vertices[corner[r]] += weight[r] * own;                                                                \
+        }                                                                                                              \
     }                                                                                                                  \
-    ALWAYS_INLINE void blur##WIDTH(const float *own, const float *below, const float *above, float *blurred)           \
+    static void blur##WIDTH(int64_t n, const int32_t *below, const int32_t *above, const float *values,                \
+                            float *blurred)                                                                            \
     {                                                                                                                  \
-        *(unaligned##WIDTH *)blurred =                                                                                 \
-            *(const unaligned##WIDTH *)own +                                                                           \
-            0.5f * (*(const unaligned##WIDTH *)below + *(const unaligned##WIDTH *)above);                              \
+        const piece##WIDTH *vertices = (const piece##WIDTH *)values;                                                   \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            int64_t later = least(i + FAR, n - 1);                                                                     \
+            FETCH(WIDTH, vertices + below[later])                                                                      \
+            FETCH(WIDTH, vertices + above[later])                                                                      \
+            ((piece##WIDTH *)blurred)[i] = vertices[i] + 0.5f * (vertices[below[i]] + vertices[above[i]]);             \
+        }                                                                                                              \
     }
 
 KERNELS(1, float)
 KERNELS(2, vector2)
 KERNELS(4, vector4)
+KERNELS(8, vector8)
 KERNELS(16, vector16)
 
-/* The kernel of each piece of a row, from channel c on. */
-#define PIECES(KERNEL)                                                                                                 \
-    int64_t c = 0;                                                                                                     \
-    for (; c + 16 <= stride; c += 16)                                                                                  \
-        KERNEL(16);                                                                                                    \
-    for (; c + 4 <= stride; c += 4)                                                                                    \
-        KERNEL(4);                                                                                                     \
-    for (; c + 2 <= stride; c += 2)                                                                                    \
-        KERNEL(2);                                                                                                     \
-    for (; c < stride; c++)                                                                                            \
-        KERNEL(1);
-
-/* A function of rows of `stride` floats, compiled for the usual numbers of channels: 2 to 5 labels, and VOC's 21. */
-#define BY_STRIDE(CALL)                                                                                                \
-    switch (stride) {                                                                                                  \
-    case 1: CALL(1); break;                                                                                            \
-    case 2: CALL(2); break;                                                                                            \
-    case 4: CALL(4); break;                                                                                            \
-    case 20: CALL(20); break;                                                                                          \
-    default: CALL(stride);                                                                                             \
+/* CALL(width) for each piece, which begins with channel c. */
+#define PIECES(CALL)                                                                                                   \
+    for (int64_t c = 0, left; (left = stride - c) > 0;) {                                                              \
+        if (left >= 16) {                                                                                              \
+            CALL(16);                                                                                                  \
+            c += 16;                                                                                                   \
+        } else if (left >= 8) {                                                                                        \
+            CALL(8);                                                                                                   \
+            c += 8;                                                                                                    \
+        } else if (left >= 4) {                                                                                        \
+            CALL(4);                                                                                                   \
+            c += 4;                                                                                                    \
+        } else if (left >= 2) {                                                                                        \
+            CALL(2);                                                                                                   \
+            c += 2;                                                                                                    \
+        } else {                                                                                                       \
+            CALL(1);                                                                                                   \
+            c += 1;                                                                                                    \
+        }                                                                                                              \
     }
 
-/* Fetches a row that is not needed at once. Shorter ones are in some cache already. */
-ALWAYS_INLINE void fetch(const float *row, int64_t stride)
-{
-    for (int64_t c = 0; stride > 4 && c < stride; c += 16)
-        __builtin_prefetch(row + c);
-}
-
-ALWAYS_INLINE void slice_rows(int64_t n, int corners, const int32_t *corner, const float *weight, const float *values,
-                              int64_t stride, float *rows)
-{
-    for (int64_t i = 0; i < n; i++) {
-        for (int r = 0; r < corners; r++)
-            fetch(values + corner[least(i + NEAR, n - 1) * corners + r] * stride, stride);
-        const int32_t *own = corner + i * corners;
-#define SLICE(WIDTH) slice##WIDTH(corners, own, weight + i * corners, values + c, stride, rows + i * stride + c)
-        PIECES(SLICE)
-#undef SLICE
-    }
-}
-
-ALWAYS_INLINE void splat_rows(int64_t n, int corners, const int32_t *corner, const float *weight, const float *rows,
-                              int64_t stride, float *values)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const int32_t *own = corner + i * corners;
-#define SPLAT(WIDTH) splat##WIDTH(corners, own, weight + i * corners, rows + i * stride + c, stride, values + c)
-        PIECES(SPLAT)
-#undef SPLAT
-    }
-}
-
-ALWAYS_INLINE void blur_rows(int64_t n, const int32_t *below, const int32_t *above, const float *values, int64_t stride,
-                             float *blurred)
-{
-    for (int64_t i = 0; i < n; i++) {
-        int64_t later = least(i + FAR, n - 1);
-        fetch(values + below[later] * stride, stride), fetch(values + above[later] * stride, stride);
-#define BLUR(WIDTH)                                                                                                    \
-    blur##WIDTH(values + i * stride + c, values + below[i] * stride + c, values + above[i] * stride + c,               \
-                blurred + i * stride + c)
-        PIECES(BLUR)
-#undef BLUR
-    }
-}
+/* Where a piece is, of all vertices and of the one after them, which holds zeros for those that do not exist. */
+static int64_t start(const lattice *l, int64_t c) { return (l->vertices + 1) * c; }
 
 /* rows += what the lattice's values make of `n` pixels from `first` on */
 static void slice(const lattice *l, int64_t first, int64_t n, const float *values, int64_t stride, float *rows)
 {
     const int32_t *corner = l->corner + first * l->corners;
     const float *weight = l->weight + first * l->corners;
-#define SLICE(STRIDE) slice_rows(n, 6, corner, weight, values, STRIDE, rows)
-#define SLICE_POSITIONS(STRIDE) slice_rows(n, 3, corner, weight, values, STRIDE, rows)
-    if (l->corners == 6)
-        BY_STRIDE(SLICE)
-    else
-        BY_STRIDE(SLICE_POSITIONS)
+#define SLICE(WIDTH)                                                                                                   \
+    if (l->corners == 6)                                                                                               \
+        slice##WIDTH(n, 6, corner, weight, values + start(l, c), rows + c, stride);                                    \
+    else                                                                                                               \
+        slice##WIDTH(n, 3, corner, weight, values + start(l, c), rows + c, stride)
+    PIECES(SLICE)
 }
 
 /* values += what `n` pixels from `first` on, a batch's first, splat. Vertices that they are the first to use are zeroed
 before, so a pass over all pixels replaces the values. */
 static void splat(const lattice *l, int64_t first, int64_t n, const float *rows, int64_t stride, float *values)
 {
-    int64_t begin = first ? l->seen[first / BATCH - 1] : 0, end = l->seen[(first + n - 1) / BATCH];
-    memset(values + begin * stride, 0, (end - begin) * stride * sizeof(float));
     const int32_t *corner = l->corner + first * l->corners;
     const float *weight = l->weight + first * l->corners;
-#define SPLAT(STRIDE) splat_rows(n, 6, corner, weight, rows, STRIDE, values)
-#define SPLAT_POSITIONS(STRIDE) splat_rows(n, 3, corner, weight, rows, STRIDE, values)
-    if (l->corners == 6)
-        BY_STRIDE(SPLAT)
-    else
-        BY_STRIDE(SPLAT_POSITIONS)
+    int64_t begin = first ? l->seen[first / BATCH - 1] : 0, fresh = l->seen[(first + n - 1) / BATCH] - begin;
+#define SPLAT(WIDTH)                                                                                                   \
+    memset(values + start(l, c) + begin * WIDTH, 0, fresh * WIDTH * sizeof(float));                                    \
+    if (l->corners == 6)                                                                                               \
+        splat##WIDTH(n, 6, corner, weight, values + start(l, c), rows + c, stride);                                    \
+    else                                                                                                               \
+        splat##WIDTH(n, 3, corner, weight, values + start(l, c), rows + c, stride)
+    PIECES(SPLAT)
 }
 
-/* Along all axes; values and space change places. The row after the last vertex's is zero in both. */
+/* Along all axes, piece by piece; values and space change places, or both return to theirs. */
 static void blur(const lattice *l, int64_t stride, float **values, float **space)
 {
-    for (int64_t axis = 0; axis < l->corners; axis++) {
-        const int32_t *below = l->neighbour + axis * 2 * l->vertices, *above = below + l->vertices;
-#define BLUR(STRIDE) blur_rows(l->vertices, below, above, *values, STRIDE, *space)
-        BY_STRIDE(BLUR)
-        float *blurred = *space;
-        *space = *values, *values = blurred;
+    float *both[] = {*values, *space};
+#define BLUR(WIDTH)                                                                                                    \
+    for (int64_t axis = 0; axis < l->corners; axis++) {                                                                \
+        const int32_t *below = l->neighbour + axis * 2 * l->vertices, *above = below + l->vertices;                    \
+        blur##WIDTH(l->vertices, below, above, both[axis % 2] + start(l, c), both[(axis + 1) % 2] + start(l, c));      \
     }
+    PIECES(BLUR)
+    *values = both[l->corners % 2], *space = both[(l->corners + 1) % 2];
 }
 
-/* Rows for all vertices, and one of zeros for those that do not exist. */
+/* Rows for all vertices, zeros after the last. */
 static float *new_values(const lattice *l, int64_t stride)
 {
-    float *values = malloc((l->vertices + 1) * stride * sizeof(float));
+    size_t size = start(l, stride) * sizeof(float);
+    float *values = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+#define CLEAR(WIDTH) memset(values + start(l, c) + l->vertices * WIDTH, 0, WIDTH * sizeof(float))
     if (values)
-        memset(values + l->vertices * stride, 0, stride * sizeof(float));
+        PIECES(CLEAR)
     return values;
 }
 
@@ -565,7 +550,7 @@ static void set_unary(const inference *job, int64_t first, int64_t n, float *row
         float *to = rows + m * channels;
         if (job->given) {
             const uint8_t *given = job->given + m * job->pixels + first;
-            if (stride == 1)
+            if (stride == 1) /* with constants the compiler writes several pixels at once */
                 set_given(n, 1, others, given, gain, to, 1);
             else if (stride == 2 && channels == 2)
                 set_given(n, 2, others, given, gain, to, 2);
@@ -585,7 +570,7 @@ static void set_unary(const inference *job, int64_t first, int64_t n, float *row
     }
 }
 
-/* From energies to Q_l - Q_0, in place. zero: Q_0 of each of `n` groups */
+/* From what `set_unary` and the messages give to Q_l - Q_0, in place, for `n` groups of channels. zero: their Q_0 */
 ALWAYS_INLINE void softmax_few(int64_t n, int64_t channels, float *groups, float *zero)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -607,28 +592,30 @@ ALWAYS_INLINE void softmax_few(int64_t n, int64_t channels, float *groups, float
 static void softmax_many(int64_t n, int64_t channels, float *groups, float *zero)
 {
     for (int64_t i = 0; i < n; i++) {
-        float *z = groups + i * channels, top[4] = {0};
+        float *z = groups + i * channels;
+        vector4 top = {0};
+        for (int64_t k = 0; k < channels; k += 4) {
+            vector4 own = *(unaligned4 *)(z + k);
+            for (int c = 0; c < 4; c++)
+                top[c] = own[c] > top[c] ? own[c] : top[c];
+        }
+        float left = top[0] > top[1] ? top[0] : top[1], right = top[2] > top[3] ? top[2] : top[3];
+        zero[i] = left > right ? -left : -right;
         for (int64_t k = 0; k < channels; k += 4)
-            for (int64_t c = 0; c < 4; c++)
-                top[c] = z[k + c] > top[c] ? z[k + c] : top[c];
-        top[0] = top[1] > top[0] ? top[1] : top[0];
-        top[2] = top[3] > top[2] ? top[3] : top[2];
-        zero[i] = -(top[2] > top[0] ? top[2] : top[0]);
-        for (int64_t k = 0; k < channels; k++)
-            z[k] += zero[i];
+            *(unaligned4 *)(z + k) += zero[i];
     }
     for (int64_t i = 0; i < n * channels; i++)
         groups[i] = exponential(groups[i]);
     for (int64_t i = 0; i < n; i++)
         zero[i] = exponential(zero[i]);
     for (int64_t i = 0; i < n; i++) {
-        float *q = groups + i * channels, sum[4] = {zero[i]};
+        float *q = groups + i * channels;
+        vector4 sum = {zero[i]};
         for (int64_t k = 0; k < channels; k += 4)
-            for (int64_t c = 0; c < 4; c++)
-                sum[c] += q[k + c];
-        float scale = 1 / (sum[0] + sum[1] + (sum[2] + sum[3]));
-        for (int64_t k = 0; k < channels; k++)
-            q[k] = (q[k] - zero[i]) * scale;
+            sum += *(unaligned4 *)(q + k);
+        float scale = 1 / (sum[0] + sum[1] + (sum[2] + sum[3])), base = zero[i];
+        for (int64_t k = 0; k < channels; k += 4)
+            *(unaligned4 *)(q + k) = (*(unaligned4 *)(q + k) - base) * scale;
         zero[i] *= scale;
     }
 }

@@ -43,7 +43,7 @@ class DenseCRF:
     srgb       its reach in colours, of 255; `compat` its weight
     gaussian   reach in pixels, and weight, of the filter that sees positions only
     backend    "c": on one thread of a CPU, without Python's lock; "torch": on `device`; "pydensecrf": the published
-               code's; "auto": torch where `device` is a GPU and where there is no C compiler, else c. All give the
+               code's; "auto": torch where `device` is CUDA and where there is no C compiler, else c. All give the
                same labels, but for ties in float32.
     device     a torch.device or its name
     Source     Krähenbühl & Koltun, NeurIPS 2011; parameters as in IRN. Kernels are normalised symmetrically.
@@ -131,15 +131,14 @@ def unary_from_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
 
 def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") -> BackendName:
-    """The backend that is meant: never "auto". A manifest should hold this.
+    """The backend that is meant, for a manifest: never "auto".
 
     Raises    InputError where a backend is asked for by name and is not there.
     """
     from misc.crf import c_backend, pydensecrf_backend
 
-    on_gpu = not str(device).startswith("cpu")
     if backend == "auto":
-        return "torch" if on_gpu or not c_backend.available() else "c"
+        return "torch" if str(device).startswith("cuda") or not c_backend.available() else "c"
     if backend == "c" and not c_backend.available():
         raise InputError(
             "the dense CRF's backend c needs a C compiler, and there is none that compiles it: install one, name it in "

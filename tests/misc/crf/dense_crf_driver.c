@@ -18,12 +18,18 @@ static void *checked_calloc(size_t n, size_t size)
 {
     return allocations++ == failing ? NULL : calloc(n, size);
 }
+static void *checked_aligned(size_t alignment, size_t size)
+{
+    return allocations++ == failing ? NULL : aligned_alloc(alignment, size);
+}
 
 #define malloc(size) checked(NULL, size)
+#define aligned_alloc(alignment, size) checked_aligned(alignment, size)
 #define realloc(before, size) checked(before, size)
 #define calloc(n, size) checked_calloc(n, size)
 #include "dense_crf.c"
 #undef malloc
+#undef aligned_alloc
 #undef realloc
 #undef calloc
 
@@ -44,7 +50,8 @@ int main(int count, char **words)
     int64_t pixels = height * width;
     /* exactly as large as they are said to be, so that what is read or written beside them is noticed */
     uint8_t *image = space(3 * pixels), *given = space(maps * pixels), *best = space(maps * pixels);
-    float *unary = space(maps * labels * pixels * sizeof(float)), *marginals = space(maps * labels * pixels * sizeof(float));
+    size_t energies = maps * labels * pixels * sizeof(float);
+    float *unary = space(energies), *marginals = space(energies);
     srand(1);
     for (int64_t i = 0; i < 3 * pixels; i++)
         image[i] = (uint8_t)(rand() % 64);
