@@ -4,7 +4,7 @@
 # make coverage  the share of the lines that the fast tests run; fails below 90 %
 # make soak      the tests of kills and of damaged files with large numbers, about half an hour
 # make bench     our steps against the published way of computing the same, about an hour on two cores
-# All make .venv if it is not there. Another Python: make test PYTHON=python3.12
+# All make .venv if it is not there. Another Python: make test PYTHON=python3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,15 +29,15 @@ soak: .venv/test-ready
 	$(BIN)/python -m pytest --soak -rP -k "kills or damaged" tests/test_interruption.py tests/test_fuzz.py
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
-		{ echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/demo-ready: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/test-ready: requirements-dev.txt requirements-onnx.txt .venv/demo-ready
+.venv/test-ready: requirements-dev.txt requirements-onnx.txt requirements-pydensecrf.txt .venv/demo-ready
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
