@@ -14,7 +14,9 @@ BIN := .venv/bin
 demo: .venv/demo-ready
 	$(BIN)/python run_sample.py --config configs/demo.yaml
 
-test: TESTS := -m "not slow"
+# two at a time, each with one thread: most tests are too small for more
+test: TESTS := -m "not slow" -n 2 --dist worksteal
+test: export OMP_NUM_THREADS := 1
 test test-all: .venv/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

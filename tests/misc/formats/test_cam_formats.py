@@ -400,7 +400,6 @@ def array_of(shape, dtype, data):
         array_of(7, np.dtype("<f4"), b""),
         array_of((6, 9), np.dtype([("a", "<f4")]), b"8" * 4 * 54),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("family", ["classes", "clip-es", "keys"])
 def test_forged_arrays(tmp_path, value, family):
