@@ -1,11 +1,35 @@
 """Arithmetic on pixels: normalising, resizing, the stride-4 grid."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from PIL import Image
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB
 STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class Pixels(NamedTuple):
+    """What a network wants to see: (value - mean) / deviation of values from 0 to 255.
+
+    mean, deviation  of red, green and blue
+    bgr              whether the channels come as blue, green, red
+    """
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    bgr: bool
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) RGB, 0 to 255, of any type → (3, H, W) float32; the mean colour becomes 0."""
+        mean, deviation = np.array(self.mean, np.float32), np.array(self.deviation, np.float32)
+        pixels = (image.astype(np.float32) - mean) / deviation
+        return np.ascontiguousarray((pixels[:, :, ::-1] if self.bgr else pixels).transpose(2, 0, 1))
+
+
+IMAGENET_PIXELS = Pixels((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False)
+CAFFE_PIXELS = Pixels((122.675, 116.669, 104.008), (1, 1, 1), bgr=True)
 
 
 def normalise(image: np.ndarray) -> np.ndarray:
@@ -28,6 +52,29 @@ def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) 
     if array.shape[:2] == size:
         return array
     return np.array(Image.fromarray(array).resize(size[::-1], method))
+
+
+def bilinear_part(image: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """A part of an image that was resized to `size`: bilinear on pixel centres, without antialiasing.
+
+    OpenCV's rule, which Pillow does not have: when reducing, Pillow averages all pixels that become one.
+
+    image     (H, W, 3), any type
+    rows, columns  of the resized image, within `size`
+    Returns   (rows, columns, 3) float32
+    """
+    top, bottom, down = _neighbours(image.shape[0], size[0], rows)
+    left, right, across = _neighbours(image.shape[1], size[1], columns)
+    upper, lower = image[top].astype(np.float32), image[bottom].astype(np.float32)
+    lines = upper + (lower - upper) * down[:, None, None]
+    return lines[:, left] + (lines[:, right] - lines[:, left]) * across[:, None]
+
+
+def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each place the two source pixels it lies between, and its distance from the first."""
+    place = ((np.arange(target)[part] + 0.5) * source / target - 0.5).clip(0, source - 1)
+    first = place.astype(np.int64)
+    return first, np.minimum(first + 1, source - 1), (place - first).astype(np.float32)
 
 
 def stretched(values: np.ndarray) -> np.ndarray:

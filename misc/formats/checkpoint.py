@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
 from misc.errors import InputError, reason
 from misc.files import replacing
@@ -78,15 +78,15 @@ def load_backbone(backbone: nn.Module, weights: str) -> None:
     fill(backbone, state, weights, ignore=IMAGENET_FC)
 
 
-def imagenet_state() -> State:
-    """torchvision's IMAGENET1K_V1 weights of ResNet-50, from its cache or downloaded into it."""
-    weights = ResNet50_Weights.IMAGENET1K_V1
+def imagenet_state(depth: int = 50, setting: str = "backbone_weights") -> State:
+    """torchvision's IMAGENET1K_V1 weights of ResNet-50 or -101, from its cache or downloaded into it."""
+    weights = {50: ResNet50_Weights, 101: ResNet101_Weights}[depth].IMAGENET1K_V1
     try:
         return weights.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
     except Exception as error:  # no network, or a damaged cache, which can raise anything
         raise InputError(
             f"cannot get the ImageNet weights ({reason(error)}): download {weights.url} elsewhere "
-            "and pass its path as --backbone_weights"
+            f"and pass its path as --{setting}"
         ) from error
 
 
