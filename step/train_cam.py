@@ -1,6 +1,5 @@
 """Train the attention-pooling classifier on image-level labels (docs/method.md, section 1)."""
 
-import logging
 from copy import deepcopy
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from step.shared.data import DataSet
 from step.shared.inputs import Backbone, ImageList, Images, Labels, Training, progress_of
 from voc12.datasets import ClassifierTraining, ClassifierValidation
 from voc12.image_set import merged, read_list
-
-log = logging.getLogger(__name__)
 
 
 def plan(args: Config) -> Plan:
@@ -80,13 +77,12 @@ def make(args: Config, ids: list[str]) -> None:
         part = len(images) / args.cam_batch_size
         return {"loss": part * F.multilabel_soft_margin_loss(network(images).float(), labels)}
 
-    def validate(epoch: int) -> dict[str, float]:
+    def validate() -> dict[str, float]:
         loss = validation_loss(model, validation, args.cam_batch_size, workers=recipe.workers, device=device)
-        log.info("epoch %d/%d: validation loss %.4f", epoch, args.cam_num_epoches, loss)
         return {"validation_loss": loss}
 
     progress = progress_of(args, args.cam_weights_name)
-    train(model, optimizer, training, terms, recipe, desc="train_cam", progress=progress, after_epoch=validate)
+    train(model, optimizer, training, terms, recipe, desc="train_cam", progress=progress, validate=validate)
     if is_first():
         save_weights(model, args.cam_weights_name)
 

@@ -1,6 +1,6 @@
 """The data sets that feed the networks: images prepared as docs/method.md says, sections 1, 2, 5 and 6."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from misc.errors import InputError
+from misc.evaluation.confusion import VOID
 from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.method.boundary_labels import BoundaryLabel
-from misc.pixels import normalise, rescale, scaled_size, stride4
+from misc.pixels import Pixels, bilinear_part, normalise, rescale, scaled_size, stride4
 from misc.train.loading import Sample, sample_rng
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
@@ -118,6 +119,111 @@ class BoundaryTraining(Dataset):
         if not self.uses_saliency:
             return image, label, np.zeros(label.shape, np.float32)
         return image, label, read_saliency(self.root.saliency(image_id), label.shape)[0]
+
+
+class Draw(NamedTuple):
+    """The random part of a segmentation sample: scale, corner of the crop in the padded image, mirrored or not."""
+
+    scale: float
+    top: int
+    left: int
+    flip: bool
+
+    @classmethod
+    def of(cls, size: tuple[int, int], scales: Sequence[float], crop: int, rng: np.random.Generator) -> "Draw":
+        """In DeepLab's order, for an image of `size` (H, W)."""
+        scale = scales[int(rng.integers(len(scales)))]
+        top, left = (int(rng.integers(max(0, side - crop) + 1)) for side in truncated_size(size, scale))
+        return cls(scale, top, left, rng.random() < 0.5)
+
+
+class SegmentationTraining(Dataset):
+    """Augmented crops and their labels: (3, crop, crop) float32, (crop, crop) uint8. Asked by (epoch, index).
+
+    mask_of   ID → the file of its mask
+    n_labels  C + 1; larger numbers, but for 255, are refused
+    pixels    what the network wants to see; outside the image it sees 0, the mean colour
+    """
+
+    def __init__(
+        self,
+        ids: list[str],
+        root: VOCRoot,
+        mask_of: Callable[[str], Path],
+        *,
+        n_labels: int,
+        scales: Sequence[float],
+        crop: int,
+        pixels: Pixels,
+        seed: int,
+    ) -> None:
+        self.ids, self.root, self.mask_of, self.n_labels = ids, root, mask_of, n_labels
+        self.scales, self.crop, self.pixels, self.seed = scales, crop, pixels, seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        image_id = self.ids[sample[1]]
+        image = read_image(self.root.image(image_id))
+        label = read_mask(self.mask_of(image_id), image.shape[:2], self.n_labels)
+        draw = Draw.of(image.shape[:2], self.scales, self.crop, sample_rng(self.seed, *sample))
+        return augmented(image, label, draw, crop=self.crop, pixels=self.pixels)
+
+
+def augmented(
+    image: np.ndarray, label: np.ndarray, draw: Draw, *, crop: int, pixels: Pixels
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled, padded right and below, cropped and perhaps mirrored, as DeepLab-v2 sees its training images.
+
+    image, label  (H, W, 3) uint8 RGB, (H, W) uint8
+    Returns       (3, crop, crop) float32, (crop, crop) uint8, 255 outside the image
+    """
+    size = truncated_size(label.shape, draw.scale)
+    rows, columns = (
+        slice(start, min(start + crop, side)) for start, side in zip((draw.top, draw.left), size, strict=True)
+    )
+    inside = (slice(0, rows.stop - rows.start), slice(0, columns.stop - columns.start))
+    seen = np.zeros((3, crop, crop), np.float32)
+    seen[:, *inside] = pixels.prepare(bilinear_part(image, size, rows, columns))
+    target = np.full((crop, crop), VOID, np.uint8)
+    target[inside] = rescale(label, size, NEAREST)[rows, columns]
+    return (seen[:, :, ::-1], target[:, ::-1]) if draw.flip else (seen, target)
+
+
+def truncated_size(size: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """(H, W) times `scale`, rounded down as in DeepLab, at least 1."""
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def read_mask(path: Path, size: tuple[int, ...], n_labels: int) -> np.ndarray:
+    """A mask to learn from, (H, W) uint8; InputError if it is not of its image's size, or holds no class number."""
+    mask = read_label_map(path)
+    if mask.shape != size:
+        raise InputError(f"{path}: the mask is {mask.shape}, its image {tuple(size)}")
+    known = mask[mask != VOID]
+    if known.size and known.max() >= n_labels:
+        raise InputError(
+            f"{path}: holds the number {known.max()}, expected 0 to {n_labels - 1} and {VOID} (see --class_names)"
+        )
+    return mask
+
+
+class PreparedImages(Dataset):
+    """An image at several scales: (ID, (H, W), [(3, h, w) float32 for each scale]), bilinear."""
+
+    def __init__(self, ids: list[str], root: VOCRoot, scales: Sequence[float], pixels: Pixels) -> None:
+        self.ids, self.root, self.scales, self.pixels = ids, root, scales, pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[str, tuple[int, int], list[np.ndarray]]:
+        image = read_image(self.root.image(self.ids[index]))
+        height, width = image.shape[:2]
+        sizes = [truncated_size((height, width), scale) for scale in self.scales]
+        scaled = [bilinear_part(image, size, slice(None), slice(None)) for size in sizes]
+        return self.ids[index], (height, width), [self.pixels.prepare(part) for part in scaled]
 
 
 class CropPlace(NamedTuple):

@@ -128,6 +128,17 @@ class Scores:
         return mean(self.iou)
 
     @property
+    def miou_of_true_labels(self) -> float:
+        """Mean IoU over the labels that occur in truth, as DeepLab's evaluations count; on VOC's lists the same."""
+        return mean(self.iou[self.truth > 0])
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """The IoU of each label weighted by its share of the true pixels."""
+        total = self.truth.sum()
+        return float(np.nansum(self.truth * self.iou) / total) if total else float("nan")
+
+    @property
     def mean_class_accuracy(self) -> float:
         return mean(self.class_accuracy)
 

@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Result(NamedTuple):
-    """One kind of prediction: its scores at the set threshold, and its sweep if it has one."""
+    """One kind of prediction: its scores at the set threshold, if it has one, and its sweep if it has one."""
 
     scores: Scores
-    threshold: float
+    threshold: float | None = None
     sweep: SweepResult | None = None
 
 
@@ -54,7 +54,7 @@ def write_tables(results: dict[str, Result], class_names: list[str], path: Path)
     names = ["background", *class_names]
     log.info("%s", table({kind: result.scores for kind, result in results.items()}, names))
     for kind, result in results.items():
-        if result.sweep is not None:
+        if result.sweep is not None and result.threshold is not None:
             log.info("%s", curve_table(kind, result.threshold, result.scores.miou, result.sweep))
     json_path, classes_path, curve_path = table_paths(path)
     content = {kind: as_dict(result, names) for kind, result in results.items()}
@@ -123,6 +123,8 @@ def summary(scores: Scores) -> dict[str, float]:
         "fn_classes": mean(scores.fn[1:]),
         "pixel_accuracy": scores.pixel_accuracy,
         "mean_class_accuracy": scores.mean_class_accuracy,
+        "miou_of_true_labels": scores.miou_of_true_labels,
+        "frequency_weighted_iou": scores.frequency_weighted_iou,
     }
 
 
@@ -166,7 +168,8 @@ def _curve(sweep: Sweep, names: list[str]) -> dict[str, Any]:
 def class_rows(results: dict[str, Result], names: list[str]) -> Iterable[list[Any]]:
     """The rows of the CSV of classes: each kind at its set threshold and at its best one."""
     for kind, result in results.items():
-        tables = [(f"{result.threshold:g}", "set", result.scores)]
+        threshold_set = "" if result.threshold is None else f"{result.threshold:g}"
+        tables = [(threshold_set, "set", result.scores)]
         best = result.sweep.best if result.sweep else None
         if result.sweep is not None and best is not None:
             chosen = f"best on {result.sweep.chosen_on}"

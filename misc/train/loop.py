@@ -62,17 +62,22 @@ def train(
     *,
     desc: str,
     progress: Progress,
-    after_epoch: Callable[[int], dict[str, float]] | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+    validate_every: int = 0,
+    remedy: str = "lower its learning rate",
 ) -> None:
     """Run shuffled batches through `terms(network, *micro_batch)` and the optimiser.
 
     The processes of a run share each micro-batch. Interrupted and started again, it goes on where `progress` was last
     saved.
 
-    dataset     asked by (epoch, index), returns arrays
-    terms       from the network and this process's part of a micro-batch, on the device, to the loss and what else is
-                worth showing; each is a summand: the sum over the processes is the value for the micro-batch
-    after_epoch called with the number of the epoch, from 1, that is done; returns values for the history
+    dataset         asked by (epoch, index), returns arrays; `ids` names its images
+    terms           from the network and this process's part of a micro-batch, on the device, to the loss and what else
+                    is worth showing; each is a summand: the sum over the processes is the value for the micro-batch
+    validate        returns values for the history
+    validate_every  how many steps it is called after; 0: after each epoch
+    remedy          what to do where the loss is no longer a number
+    Raises          InputError where it is not
     """
     n = len(dataset)  # type: ignore[arg-type]
     per_epoch = steps_per_epoch(n, recipe.images_per_step)
@@ -83,7 +88,9 @@ def train(
     running, window = RunningMeans(sums), RunningMeans()  # since the epoch began, since the last record
     network = _in_parallel(model, recipe.device)
     model.train()
-    parts = [own_part(batch) for batch in _micro_batches(n, recipe)[done * recipe.iter_size :]]
+    batches = _micro_batches(n, recipe)
+    parts = [own_part(batch) for batch in batches[done * recipe.iter_size :]]
+    losses: list[torch.Tensor] = []  # since the last record
     loaded = load_batches(dataset, parts, workers=recipe.workers)
     since = time.monotonic()
     with (
@@ -94,13 +101,19 @@ def train(
             values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
             running.add(values)
             window.add(values)
+            losses.append(values["loss"])
             bar.update(recipe.images_per_step)
             ends_epoch = step % per_epoch == 0 or step == recipe.steps
-            if step % SHOWN_EVERY and not ends_epoch:
+            validates = validate is not None and (step % validate_every == 0 if validate_every else ends_epoch)
+            if step % SHOWN_EVERY and not ends_epoch and not validates:
                 continue
             epoch = (step - 1) // per_epoch + 1
             means = running.means()
-            _refuse_divergence(means)
+            diverged = _first_that_is_no_number(losses)
+            if diverged is not None:
+                at = step - len(losses) + 1 + diverged
+                images = _names(dataset, batches[(at - 1) * recipe.iter_size : at * recipe.iter_size])
+                raise InputError(f"the training diverged, its loss is no number at step {at} ({images}): {remedy}")
             bar.set_postfix(means, refresh=False)
             speed = window.count * recipe.images_per_step / (time.monotonic() - since)
             rates = [group["lr"] for group in optimizer.param_groups]
@@ -109,13 +122,15 @@ def train(
             if ends_epoch:
                 log.info("epoch %d/%d: %s", epoch, epochs, in_words(means))
                 running = RunningMeans()
-                if after_epoch is not None:
-                    history.add({**position, **after_epoch(epoch)})
-                    model.train()
+            if validate is not None and validates:
+                found = validate()
+                log.info("step %d: %s", step, in_words(found))
+                history.add({**position, **found})
+                model.train()
             state = running.state()  # only rank 0 looks at the clock, but state() adds up over all processes
             if ends_epoch or progress.is_due():
                 progress.save(step, model, optimizer, state)
-            window, since = RunningMeans(), time.monotonic()
+            window, losses, since = RunningMeans(), [], time.monotonic()
 
 
 def _micro_batches(n: int, recipe: Recipe) -> list[list[Sample]]:
@@ -196,10 +211,16 @@ def in_words(means: dict[str, float]) -> str:
     return ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
 
 
-def _refuse_divergence(means: dict[str, float]) -> None:
-    """InputError if the loss is no longer a number: nothing that is saved from here on is of use."""
-    if not math.isfinite(means["loss"]):
-        raise InputError(f"the training diverged ({in_words(means)}): lower its learning rate")
+def _first_that_is_no_number(losses: list[torch.Tensor]) -> int | None:
+    """The place of the first loss, summed over the processes, that is not finite: nothing after it is of use."""
+    values = all_sum(torch.stack(losses)).tolist()
+    return next((place for place, value in enumerate(values) if not math.isfinite(value)), None)
+
+
+def _names(dataset: Dataset, batches: list[list[Sample]]) -> str:
+    ids = getattr(dataset, "ids", None)
+    indices = [index for batch in batches for _, index in batch]
+    return "images " + ", ".join(str(index if ids is None else ids[index]) for index in indices)
 
 
 def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:

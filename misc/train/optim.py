@@ -1,6 +1,6 @@
 """Optimisers that hold their schedule, so that saving one saves both."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +25,12 @@ class PolySGD(torch.optim.SGD):
         self.steps_done = 0
         self._base_rates = [group["lr"] for group in self.param_groups]
 
+    def _is_new_rate(self) -> bool:
+        """Whether the rate of this step differs from the last one's."""
+        return self.steps_done < self.max_step
+
     def step(self, closure: Any = None) -> Any:
-        if self.steps_done < self.max_step:
+        if self._is_new_rate():
             factor = (1 - self.steps_done / self.max_step) ** POLY_POWER
             for group, rate in zip(self.param_groups, self._base_rates, strict=True):
                 group["lr"] = rate * factor
@@ -39,6 +43,26 @@ class PolySGD(torch.optim.SGD):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.steps_done = int(state_dict["steps_done"])
+
+
+class DeepLabSGD(PolySGD):
+    """PolySGD as DeepLab-v2 is trained: the rates fall every ten steps, and are 0 at max_step."""
+
+    EVERY = 10
+
+    def _is_new_rate(self) -> bool:
+        return self.steps_done % self.EVERY == 0 and self.steps_done <= self.max_step
+
+
+def deeplab_groups(
+    parameters: Sequence[Sequence[torch.nn.Parameter]], rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """DeepLab-v2's groups for PolySGD: backbone, weights of the head ten times as fast, its biases twenty times and
+    without weight decay."""
+    return [
+        {"params": list(group), "lr": factor * rate, "weight_decay": weight_decay if decays else 0.0}
+        for group, factor, decays in zip(parameters, (1, 10, 20), (True, True, False), strict=True)
+    ]
 
 
 class OneCycleAdamW(torch.optim.AdamW):

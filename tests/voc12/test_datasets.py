@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from misc.errors import InputError
-from misc.formats.images import write_grey
-from misc.pixels import MEAN, STD
-from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages, crop_place
+from misc.formats.images import write_grey, write_mask
+from misc.pixels import CAFFE_PIXELS, MEAN, STD
+from voc12.datasets import (
+    BoundaryTraining,
+    ClassifierTraining,
+    ClassifierValidation,
+    Draw,
+    ScaledImages,
+    augmented,
+    crop_place,
+    read_mask,
+)
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
 
@@ -263,3 +272,36 @@ def test_an_image_of_one_pixel(tmp_path):
     for epoch in range(4):
         assert (~filled(boundary_set(tmp_path, crop=32)[epoch, 0][0])).sum() in (1, 4)  # rounded to 1 or 2
         assert classifier_set(tmp_path, crop=32, long_side=(8, 8))[epoch, 0][0].any()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_golden_augmentation_of_deeplab(golden, number):
+    g = golden("deeplab_augment")
+    scale, top, left, flip = g[f"draws{number}"]
+    image, label = augmented(
+        g[f"image{number}"][:, :, ::-1],
+        g[f"label{number}"],
+        Draw(scale, int(top), int(left), flip < 0.5),
+        crop=int(g["crop_size"]),
+        pixels=CAFFE_PIXELS,
+    )
+    np.testing.assert_allclose(image, g[f"out_image{number}"], rtol=0, atol=2e-3)
+    assert np.array_equal(label, g[f"out_label{number}"])
+
+
+def test_draws_of_deeplab():
+    rng = np.random.default_rng(0)
+    draws = [Draw.of((50, 80), (0.5, 1.0), 40, rng) for _ in range(300)]
+    small, large = ([draw for draw in draws if draw.scale == scale] for scale in (0.5, 1.0))
+    assert {draw.top for draw in small} == {0} and {draw.left for draw in small} == {0}
+    assert {draw.top for draw in large} == set(range(11)) and max(draw.left for draw in large) == 40
+    assert {draw.flip for draw in draws} == {True, False}
+
+
+def test_masks_to_learn_from(tmp_path):
+    write_mask(tmp_path / "mask.png", np.array([[0, 3, 255]], np.uint8))
+    assert read_mask(tmp_path / "mask.png", (1, 3), 4).tolist() == [[0, 3, 255]]
+    with pytest.raises(InputError, match="holds the number 3, expected 0 to 2"):
+        read_mask(tmp_path / "mask.png", (1, 3), 3)
+    with pytest.raises(InputError, match="its image"):
+        read_mask(tmp_path / "mask.png", (3, 1), 4)

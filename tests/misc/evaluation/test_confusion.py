@@ -156,3 +156,15 @@ def test_chainercv_backend_refuses_what_ours_refuses(monkeypatch):
         count(zero, np.array([[0, 3]], np.uint8), 3)
     with pytest.raises(ValueError, match="ground truth holds label 9"):
         count(np.array([[9, 255]], np.uint8), zero, 3)
+
+
+def test_golden_of_deeplab(golden):
+    """Its means are over the labels that occur in the truth; a label that is only predicted has an IoU of 0."""
+    g = golden("deeplab_metric")
+    confusions = [confusion_matrix(g[f"gt{n}"], g[f"pred{n}"], 21) for n in range(3)]
+    cases = [(confusion, f"scores{n}", f"class_iou{n}") for n, confusion in enumerate(confusions)]
+    for confusion, scores_name, iou_name in [*cases, (sum(confusions), "scores_all", "class_iou_all")]:
+        scores = Scores(confusion)
+        found = (scores.pixel_accuracy, scores.mean_class_accuracy, scores.miou_of_true_labels)
+        np.testing.assert_allclose((*found, scores.frequency_weighted_iou), g[scores_name], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(scores.iou, g[iou_name], rtol=0, atol=1e-12)

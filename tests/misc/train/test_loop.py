@@ -102,15 +102,15 @@ def test_after_each_epoch_in_training_mode_again(caplog, progress):
         modes.append(model.training)
         return {"loss": (network(x) - y).abs().mean()}
 
-    def after(epoch):
-        epochs.append(epoch)
-        assert f"epoch {epoch}/3: loss" in caplog.text
+    def validate():
+        epochs.append(len(epochs) + 1)
+        assert f"epoch {epochs[-1]}/3: loss" in caplog.text
         model.eval()
         return {"validation_loss": 7.0}
 
     group = {"params": model.parameters(), "lr": 0.0, "weight_decay": 0.0}
     optimizer, recipe = PolySGD([group], max_step=6, momentum=0.0), Recipe(6, 4, seed=0, workers=0, device=CPU)
-    train(model, optimizer, Line(), terms, recipe, desc="test", progress=progress, after_epoch=after)
+    train(model, optimizer, Line(), terms, recipe, desc="test", progress=progress, validate=validate)
     assert epochs == [1, 2, 3]
     assert modes == [True] * 6
 
