@@ -16,6 +16,9 @@ STEPS = (
     Step("train_sbe_boundary"),
     Step("make_sem_seg"),
     Step("eval_sem_seg"),
+    Step("train_deeplab"),
+    Step("make_deeplab_seg"),
+    Step("eval_deeplab_seg"),
     Step("report", module="step.report.step"),
 )
 

@@ -16,7 +16,10 @@ from jsonargparse import ArgumentParser
 from misc.errors import InputError, reason
 
 ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
+DEEPLAB_SWITCHES = ("train_deeplab_pass", "make_deeplab_seg_pass", "eval_deeplab_seg_pass")
 
+
+SWITCH_TYPES = (bool, bool | None)
 
 # What a setting is of, if not of a step: it names files that are read, says where files are written, or how a run goes
 # about its work. None of these changes what a finished file holds; the content of what is read enters by its digest.
@@ -80,6 +83,16 @@ class Config:
     train_sbe_boundary_pass: bool = setting(True, "Train the boundary network (also: train_bes_pass).", of=RUN)
     make_sem_seg_pass: bool = setting(True, "Propagate the maps within the boundaries into pseudo masks.", of=RUN)
     eval_sem_seg_pass: bool = setting(True, "Evaluate the pseudo masks.", of=RUN)
+    deeplab: bool = setting(
+        False, "The second stage: the three steps below, those apart that are switched off.", of=RUN
+    )
+    train_deeplab_pass: bool | None = setting(
+        None, "Train a DeepLab-v2 on the pseudo masks (default: as deeplab says).", of=RUN
+    )
+    make_deeplab_seg_pass: bool | None = setting(
+        None, "Predict masks with it, without and with CRF (default: as deeplab says).", of=RUN
+    )
+    eval_deeplab_seg_pass: bool | None = setting(None, "Evaluate its masks (default: as deeplab says).", of=RUN)
     report_pass: bool = setting(False, "Write a page about all of it: curves, scores, a gallery.", of=RUN)
 
     # how it runs
@@ -95,12 +108,12 @@ class Config:
     amp: bool = setting(
         False,
         "Compute convolutions in bfloat16: faster, results differ a little.",
-        of="train_cam make_cam train_sbe_boundary make_sem_seg",
+        of="train_cam make_cam train_sbe_boundary make_sem_seg train_deeplab make_deeplab_seg",
     )
     seed: int = setting(
         5,
         "Seed of everything random.",
-        of="make_demo_set train_backbone train_cam train_sbe_boundary",
+        of="make_demo_set train_backbone train_cam train_sbe_boundary train_deeplab",
         low=0,
         high=2**32 - 1,
     )
@@ -240,6 +253,75 @@ class Config:
         False, "Keep the masks' scores as ID_scores.npz: eval_sem_seg sweeps thresholds on them.", of=FILES
     )
 
+    # train_deeplab, make_deeplab_seg, eval_deeplab_seg
+    deeplab_weights_name: str = setting("sess/deeplab.pth", "DeepLab-v2's checkpoint.", of=FILES)
+    deeplab_backbone_weights: str = setting(
+        "imagenet",
+        "What it starts from: imagenet (torchvision's IMAGENET1K_V1), or a file: torchvision's ResNet-50 or -101, or "
+        "the community's DeepLab weights (deeplabv1_resnet101-coco.pth); the names in it tell which.",
+        of=DATA,
+    )
+    deeplab_depth: Literal[50, 101] = setting(101, "Its ResNet.", of="train_deeplab")
+    deeplab_mask_dir: str | None = setting(
+        None, "Masks to learn from, of make_sem_seg (default: sem_seg_out_dir) or of anybody.", of=DATA
+    )
+    deeplab_mask_suffix: str = setting(
+        "_crf", "What follows the ID in their names: _crf, or none for ID.png.", of="train_deeplab"
+    )
+    deeplab_loss: Literal["ce", "balanced"] = setting(
+        "ce",
+        "Mean cross entropy, or half its mean over the background plus half its mean over the classes.",
+        of="train_deeplab",
+    )
+    deeplab_crop_size: int = setting(321, "Crop it is trained on, pixels.", of="train_deeplab", low=33)
+    deeplab_scales: tuple[float, ...] = setting(
+        (0.5, 0.75, 1.0, 1.25, 1.5),
+        "A training image is resized by one of these, drawn at random.",
+        of="train_deeplab",
+        low=0.01,
+        high=16,
+    )
+    deeplab_batch_size: int = setting(5, "Images that go through it at once.", of="train_deeplab", low=1)
+    deeplab_iter_size: int = setting(
+        2, "Such batches a step: a step's batch is deeplab_batch_size times this.", of="train_deeplab", low=1
+    )
+    deeplab_steps: int = setting(20000, "Steps.", of="train_deeplab", low=1)
+    deeplab_learning_rate: float = setting(
+        2.5e-4,
+        "Learning rate of the backbone; the head's is 10 times it, that of its biases 20.",
+        of="train_deeplab",
+        low=0,
+    )
+    deeplab_momentum: float = setting(0.9, "Momentum.", of="train_deeplab", low=0, high=1)
+    deeplab_weight_decay: float = setting(5e-4, "Weight decay, but not of biases.", of="train_deeplab", low=0)
+    deeplab_checkpointing: bool = setting(
+        False, "Less memory, more time: compute activations again in the backward pass.", of=RUN
+    )
+    deeplab_validate_every: int = setting(
+        0, "Measure the mIoU without CRF on images of val_list after so many steps; 0: never.", of=RUN, low=0
+    )
+    deeplab_validate_images: int = setting(100, "How many images that is, spread over the list.", of=RUN, low=1)
+    deeplab_infer_list: str | None = setting(None, "Images to predict masks of (default: val_list).", of=DATA)
+    deeplab_test_scales: tuple[float, ...] = setting(
+        (1.0,),
+        "The image is predicted at these scales, the probabilities averaged.",
+        of="make_deeplab_seg",
+        low=0.01,
+        high=16,
+    )
+    deeplab_test_flip: bool = setting(False, "And mirrored as well.", of="make_deeplab_seg")
+    deeplab_out_dir: str = setting("result/deeplab", "The network's masks: ID.png, ID_crf.png.", of=FILES)
+    deeplab_eval_set: Literal["train", "val", "trainval"] = setting(
+        "val", "Which ImageSets/Segmentation list eval_deeplab_seg uses.", of=DATA
+    )
+
+    voc_submission: Literal["comp5", "comp6"] | None = setting(
+        None,
+        "eval_deeplab_seg packs the masks after CRF of voc12/test.txt as deeplab_out_dir/results.tar.gz for VOC's "
+        "server, which evaluates them; comp6: trained on more than VOC's own data (SBD, COCO).",
+        of=RUN,
+    )
+
     # report
     report_dir: str = setting("result/report", "The page, index.html, and its figures.", of=FILES)
     report_images: int = setting(
@@ -248,6 +330,9 @@ class Config:
     report_class: str | None = setting(None, "Only images that show this class in its gallery.", of="report")
 
     def __post_init__(self) -> None:
+        for name in DEEPLAB_SWITCHES:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.deeplab)  # what __init__ itself does where a dataclass is frozen
         for f in fields(self):
             values = getattr(self, f.name)
             if values is None and f.default is not None:
@@ -260,8 +345,9 @@ class Config:
                     raise InputError(f"{f.name}: {value} is not {_range_text(low, high)}")
         if self.window_size % 2 == 0:
             raise InputError(f"window_size: {self.window_size} is even; the window needs a middle pixel")
-        if not self.cam_scales:
-            raise InputError("cam_scales: at least one scale is needed")
+        for name in ("cam_scales", "deeplab_scales", "deeplab_test_scales"):
+            if not getattr(self, name):
+                raise InputError(f"{name}: at least one scale is needed")
         if self.cam_resize_long[0] > self.cam_resize_long[1]:
             raise InputError(f"cam_resize_long: {list(self.cam_resize_long)} ends before it begins")
 
@@ -272,6 +358,14 @@ class Config:
     @property
     def infer_list_or_default(self) -> str:
         return self.infer_list or self.train_list
+
+    @property
+    def deeplab_infer_list_or_default(self) -> str:
+        return self.deeplab_infer_list or self.val_list
+
+    @property
+    def deeplab_mask_dir_or_default(self) -> str:
+        return self.deeplab_mask_dir or self.sem_seg_out_dir
 
     @property
     def uses_saliency(self) -> bool:
@@ -348,7 +442,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="A YAML file of settings; later ones win.")
     hints = get_type_hints(Config)
     for f in fields(Config):
-        switch: dict[str, Any] = {"nargs": "?", "const": True} if hints[f.name] is bool else {}
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if hints[f.name] in SWITCH_TYPES else {}
         names = [f"--{name}" for name in (f.name, ALIASES.get(f.name)) if name]
         parser.add_argument(*names, type=hints[f.name], default=f.default, help=f.metadata["help"], **switch)
     return parser
@@ -356,7 +450,7 @@ def _parser() -> ArgumentParser:
 
 def _spell_out(argument: str) -> str:
     """--no_x and --no-x mean --x=false, for the switches."""
-    switches = {f.name for f in fields(Config) if f.type is bool} | set(ALIASES.values())
+    switches = {f.name for f in fields(Config) if f.type in SWITCH_TYPES} | set(ALIASES.values())
     name = argument[5:].replace("-", "_")
     return f"--{name}=false" if argument[:5] in ("--no-", "--no_") and name in switches else argument
 

@@ -114,6 +114,8 @@ def tiny_args(tiny_voc, backbone_file, tmp_path) -> Callable[..., list[str]]:
             "bes_weights_name": tmp_path / "sess" / "bes.pth",
             **{name: tmp_path / name for name in ("cam_out_dir", "cam_vis_dir", "boundary_label_dir")},
             "sem_seg_out_dir": tmp_path / "sem_seg",
+            "deeplab_weights_name": tmp_path / "sess" / "deeplab.pth",
+            "deeplab_out_dir": tmp_path / "deeplab",
             "report_dir": tmp_path / "report",
             **changes,
         }

@@ -56,14 +56,17 @@ def training_figure(records: list[Record]) -> Figure:
     loss, rate, speed = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.2, 1.2))
     curves = _curves(records)
     rates = [name for name in curves if name.split("/")[0] == "lr"]
-    terms = [name for name in curves if name not in (*rates, "images_per_second", "validation_loss")]
+    validation = [name for name in curves if name.startswith("validation_")]
+    terms = [name for name in curves if name not in (*rates, *validation, "images_per_second")]
     for name, colour in zip(terms, cycle(COLOURS), strict=False):
         steps, values = curves[name]
         loss.plot(steps, values, color=colour, alpha=0.3, linewidth=1)
         mean = running_mean(values, len(values) // SMOOTHING)
         loss.plot(steps, mean, _marker(values), color=colour, label=name)
-    if "validation_loss" in curves:
-        loss.plot(*curves["validation_loss"], "o--", color="black", markersize=4, linewidth=1, label="validation loss")
+    shares = loss if validation in ([], ["validation_loss"]) else loss.twinx()
+    for name, colour in zip(validation, ("black", "dimgrey"), strict=False):
+        label = name.replace("_", " ")
+        shares.plot(*curves[name], "o--", color=colour, markersize=4, linewidth=1, label=label)
     for index, (name, colour) in enumerate(zip(rates, cycle(COLOURS), strict=False), start=1):
         rate.plot(*curves[name], _marker(curves[name][1]), color=colour, label=f"group {index}")
     if "images_per_second" in curves:
@@ -74,6 +77,10 @@ def training_figure(records: list[Record]) -> Figure:
     rate.set_ylabel("learning rate")
     speed.set(xlabel="step", ylabel="images/s")
     speed.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if shares is not loss:  # mIoU and accuracy have an axis of their own
+        shares.set_ylim(0, 1)
+        shares.grid(visible=False)
+        shares.legend()
     figure.align_ylabels()
     for axes in (loss, rate):
         if len(axes.lines) > 1:
@@ -160,6 +167,20 @@ def iou_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
     axes.set(xlabel="IoU, %", xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper center", ncols=len(shares), title="mIoU, %")
+    return figure
+
+
+@styled
+def chain_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
+    """A bar of the mIoU of each kind of prediction, in the order in which the steps make them."""
+    figure = Figure((5, 0.6 + 0.35 * len(evaluations)), layout="constrained")
+    axes = figure.subplots()
+    values = [100 * found.scores.miou for found in evaluations.values()]
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(values))]
+    axes.bar_label(axes.barh(range(len(values)), values, 0.7, color=colours), fmt="%.1f", padding=2)
+    axes.set_yticks(range(len(values)), list(evaluations))
+    axes.set(xlabel="mIoU, %", xlim=(0, 100), ylim=(len(values) - 0.4, -0.6))
+    axes.grid(axis="y", visible=False)
     return figure
 
 

@@ -8,7 +8,7 @@ from misc.errors import InputError
 from misc.report.page import Card, thumbnail
 from misc.report.panels import shrink
 from misc.run.parallel import parallel_map
-from step.report.pictures import SCORED, image_iou, made_paths, panels_of
+from step.report.pictures import image_iou, made_paths, panels_of, scored_kinds
 from step.shared.data import DataSet, Labelled
 
 THUMBNAIL = 320  # long side of the pictures, pixels; a page of 60 images is 2 to 10 MB large
@@ -50,7 +50,7 @@ def choose(images: list[Labelled], args: Config, data: DataSet) -> Gallery:
     if not made:
         words = f"The gallery is empty: nothing has been made of the {len(images)} {what} yet. Run make_cam."
         return Gallery([], None, words)
-    for kind in reversed(SCORED):
+    for kind in reversed(scored_kinds(args)):
         ranked = rank(made, kind, args, data)
         if ranked:
             places = best_worst_and_between(len(ranked), args.report_images)
@@ -107,6 +107,6 @@ def card_of(image: Labelled, *, args: Config, data: DataSet) -> Card:
     return Card(
         image.image_id,
         [int(key) + 1 for key in image.labels],
-        {kind: image_iou(image, kind, args=args, data=data) for kind in SCORED},
+        {kind: image_iou(image, kind, args=args, data=data) for kind in scored_kinds(args)},
         [thumbnail(shrink(panel, THUMBNAIL)) for panel in panels_of(image, args=args, data=data)],
     )

@@ -17,7 +17,7 @@ from step.shared import paths
 from step.shared.cams import read_cam_of
 from step.shared.data import DataSet, Labelled
 
-SCORED = ("CAM", "mask", "mask + CRF")  # panels that are predictions, the last one the end of the chain
+SCORED = ("CAM", "mask", "mask + CRF", "network", "network + CRF")  # panels that are predictions, in their order
 
 
 class Source(NamedTuple):
@@ -30,14 +30,26 @@ class Source(NamedTuple):
 
 
 def made_paths(image_id: str, args: Config) -> dict[str, Path]:
-    """The files that steps make of an image and that have a panel."""
+    """The files that steps make of an image and that have a panel; those of the second stage if it has run."""
+    network = {"network": paths.prediction(args, image_id), "network + CRF": paths.crf_prediction(args, image_id)}
     return {
         "CAM": paths.cam(args, image_id),
         "boundary label": paths.boundary_label(args, image_id),
         "predicted boundary": paths.edge(args, image_id),
         "mask": paths.mask(args, image_id),
         "mask + CRF": paths.crf_mask(args, image_id),
+        **(network if has_second_stage(args) else {}),
     }
+
+
+def has_second_stage(args: Config) -> bool:
+    """Whether DeepLab-v2 has predicted masks, or is going to."""
+    return bool(args.make_deeplab_seg_pass) or Path(args.deeplab_out_dir).is_dir()
+
+
+def scored_kinds(args: Config) -> list[str]:
+    """The kinds of prediction that have a panel; the last one is the end of the chain."""
+    return [kind for kind in SCORED if kind in made_paths("", args)]
 
 
 def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
@@ -78,6 +90,9 @@ def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
         "mask": Source(made["mask"], mask, "no mask: run make_sem_seg", flat=True),
         "mask + CRF": Source(made["mask + CRF"], mask, "no mask: run make_sem_seg", flat=True),
     }
+    for name in ("network", "network + CRF"):
+        if name in made:
+            sources[name] = Source(made[name], mask, "not in deeplab_infer_list", flat=True)
     panels = [Panel("input", pixels)]
     for name, source in sources.items():
         there = source.path.is_file()
@@ -88,7 +103,7 @@ def panels_of(image: Labelled, *, args: Config, data: DataSet) -> list[Panel]:
 def image_iou(image: Labelled, kind: str, *, args: Config, data: DataSet) -> float | None:
     """IoU of one image's prediction, the mean over the labels that occur in it or in the ground truth.
 
-    kind      one of SCORED
+    kind      one of scored_kinds
     Returns   a share in [0, 1], or None if prediction or ground truth is missing or all of it is void.
     """
     truth_path, path = data.root.truth(image.image_id), made_paths(image.image_id, args)[kind]

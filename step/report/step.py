@@ -15,6 +15,7 @@ from misc.files import remove, remove_abandoned, replacing
 from misc.formats.quick_look import file_fault, image_fault
 from misc.report.charts import (
     DPI,
+    chain_figure,
     confusion_figure,
     iou_figure,
     save_figure,
@@ -28,36 +29,51 @@ from misc.run.plan import Input, Plan, Tables
 from misc.run.preflight import Preflight
 from misc.train.history import history_path, read_history, scalars
 from step.report.gallery import candidates, card_of, choose
-from step.report.pictures import made_paths
+from step.report.pictures import has_second_stage, made_paths
 from step.shared import paths
 from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels
-from voc12.image_set import read_list
+from voc12.image_set import merged
 
-CONFUSIONS = {"CAM": "confusion_cam.png", "mask": "confusion_mask.png", "mask + CRF": "confusion_mask_crf.png"}
-FIGURES = ("train_cam.png", "train_sbe_boundary.png", "thresholds.png", "iou.png", *CONFUSIONS.values())
+CONFUSIONS = {
+    "CAM": "confusion_cam.png",
+    "mask": "confusion_mask.png",
+    "mask + CRF": "confusion_mask_crf.png",
+    "network": "confusion_network.png",
+    "network + CRF": "confusion_network_crf.png",
+}
+TRAININGS = ("train_cam.png", "train_sbe_boundary.png", "train_deeplab.png")
+FIGURES = (*TRAININGS, "chain.png", "thresholds.png", "iou.png", *CONFUSIONS.values())
 
 log = logging.getLogger(__name__)
 
 
 def checkpoints(args: Config) -> dict[str, Path]:
     """By step, the checkpoints whose histories are shown."""
-    return {"train_cam": Path(args.cam_weights_name), "train_sbe_boundary": Path(args.bes_weights_name)}
+    second = {"train_deeplab": Path(args.deeplab_weights_name)} if has_second_stage(args) else {}
+    return {"train_cam": Path(args.cam_weights_name), "train_sbe_boundary": Path(args.bes_weights_name), **second}
 
 
 def evaluation_files(args: Config) -> dict[str, Path]:
     return {
         "eval_cam": paths.cam_scores_json(args),
         "eval_sem_seg": paths.mask_scores_json(args),
+        **({"eval_deeplab_seg": paths.prediction_scores_json(args)} if has_second_stage(args) else {}),
     }
 
 
+def image_lists(args: Config) -> list[ImageList]:
+    """The lists whose images may enter the gallery."""
+    second = [ImageList(args.deeplab_infer_list_or_default)] if has_second_stage(args) else []
+    return [ImageList(args.infer_list_or_default), *second]
+
+
 def plan(args: Config) -> Plan:
-    data, images = DataSet(args), ImageList(args.infer_list_or_default)
-    ids = images.ids
+    data, lists = DataSet(args), image_lists(args)
+    ids = merged(*(images.ids for images in lists))
     return Plan(
         ids=ids,
-        reads=[images, Images(data, ids), Labels(data, ids), Material(args, data, ids)],
+        reads=[*lists, Images(data, ids), Labels(data, ids), Material(args, data, ids)],
         makes=Tables([Path(args.report_dir) / name for name in ("index.html", *FIGURES)]),
     )
 
@@ -114,7 +130,7 @@ def make(args: Config, ids: list[str]) -> str | None:
     if not is_first():
         return None
     data = DataSet(args)
-    images = data.labelled(read_list(args.infer_list_or_default))
+    images = data.labelled(merged(*(images.ids for images in image_lists(args))))
     folder = Path(args.report_dir)
     remove_abandoned(folder)
     charts, gaps = training_charts(args, folder)
@@ -147,7 +163,7 @@ def make(args: Config, ids: list[str]) -> str | None:
 
 
 def training_charts(args: Config, folder: Path) -> tuple[list[Chart], list[str]]:
-    """The curves of both networks, and what is missing of them."""
+    """The curves of the networks, and what is missing of them."""
     charts, gaps = [], []
     for step, checkpoint in checkpoints(args).items():
         path = history_path(checkpoint)
@@ -176,6 +192,10 @@ def evaluation_charts(evaluations: dict[str, Evaluation], folder: Path) -> tuple
         gaps.append("Threshold curves: eval_cam draws them, eval_sem_seg where make_sem_seg ran with --save_scores.")
     counted = {kind: evaluation for kind, evaluation in evaluations.items() if evaluation.iou_by_name}
     gaps += [f"Figures of {kind}: not a single pixel was counted." for kind in evaluations if kind not in counted]
+    if len(counted) > 1:
+        words = ", ".join(f"{kind} {percent(found.scores.miou)}" for kind, found in counted.items())
+        alt = f"Bars of mIoU in percent along the chain: {words}."
+        charts.append(_saved("mIoU along the chain", alt, folder / "chain.png", chain_figure(counted)))
     if counted:
         scores = ", ".join(f"{kind} {percent(found.scores.miou)}" for kind, found in counted.items())
         alt = f"Bars of IoU per class; mIoU in percent: {scores}. The table above holds the figures."

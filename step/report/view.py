@@ -50,7 +50,7 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
     from misc.report.charts import row_figure, save_figure
     from misc.report.page import percent
     from misc.run.preflight import Preflight
-    from step.report.pictures import SCORED, image_iou, made_paths, panels_of
+    from step.report.pictures import image_iou, made_paths, panels_of, scored_kinds
     from step.shared.data import DataSet
     from voc12.image_set import near_miss
 
@@ -70,7 +70,7 @@ def view(image_id: str, args: Config, out: Path | None = None) -> Path:
         )
     (shown,) = data.labelled([image_id])
     panels = panels_of(shown, args=args, data=data)
-    ious = {kind: image_iou(shown, kind, args=args, data=data) for kind in SCORED}
+    ious = {kind: image_iou(shown, kind, args=args, data=data) for kind in scored_kinds(args)}
     scores = {kind: f"\nIoU {percent(iou)} %" for kind, iou in ious.items() if iou is not None}
     classes = {int(key) + 1: data.class_names[key] for key in shown.labels}
     out = out or Path(args.report_dir) / "view" / f"{image_id}.png"

@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 
 from misc.config import Config
-from misc.crf.dense_crf import DenseCRF, resolve_backend
+from misc.crf.dense_crf import DenseCRF, resolve_backend, unary_from_probabilities
 from misc.run.device import pick_device
 from misc.run.plan import Input
 from misc.run.preflight import Preflight
+
+DEEPLAB_FILTERS = {"sxy": 67, "srgb": 3, "compat": 4, "gaussian_sxy": 1, "gaussian_compat": 3}  # published
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,20 @@ def backend_of(args: Config) -> str:
 def dense_crf_of(args: Config, image: np.ndarray, n_labels: int, *, sxy: int) -> DenseCRF:
     """The dense CRF of an image (H, W, 3) uint8 RGB; sxy is the reach of its bilateral filter, pixels."""
     return DenseCRF(image, n_labels, sxy=sxy, backend=args.crf_backend, device=pick_device(args.device))
+
+
+def refine_probabilities(args: Config, image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The dense CRF on a segmentation network's probabilities, with DeepLab-v2's filters.
+
+    image          (H, W, 3) uint8 RGB; the CRF sees it as BGR, as published: its lattice is not symmetric in colours
+    probabilities  (C+1, H, W) float32
+    Returns        (H, W) int64, the likeliest labels
+    """
+    crf = DenseCRF(
+        image[:, :, ::-1],
+        len(probabilities),
+        **DEEPLAB_FILTERS,
+        backend=args.crf_backend,
+        device=pick_device(args.device),
+    )
+    return crf.infer(unary_from_probabilities(probabilities))

@@ -24,6 +24,7 @@ from step.shared.data import DataSet
 from voc12.image_set import merged, near_miss, read_list
 
 NO_TRUTH = "without ground truth, say --no_eval_cam_pass --no_eval_sem_seg_pass"
+NO_TRUTH_OF_DEEPLAB = "without ground truth, say --no_eval_deeplab_seg_pass"
 
 
 class ImageList(Input):
@@ -124,26 +125,29 @@ class Masks(Input):
 
 
 class GroundTruth(Input):
-    """The lists of both evaluations and the masks of their images.
+    """The lists of an evaluation and the masks of their images.
 
+    evaluated_list   default: chainer_eval_set's, and sweep_list beside it
     evaluated   the IDs that are evaluated
     swept       the IDs of sweep_list, none if it is not set
     ids         the IDs of both
     """
 
-    def __init__(self, args: Config, data: DataSet) -> None:
+    def __init__(self, args: Config, data: DataSet, evaluated_list: Path | None = None) -> None:
         self._args, self._data = args, data
-        self._lists = [ImageList(data.evaluated_list), *([ImageList(args.sweep_list)] if args.sweep_list else [])]
+        swept = [ImageList(args.sweep_list)] if args.sweep_list and evaluated_list is None else []
+        self._path = evaluated_list or data.evaluated_list
+        self._remedy = NO_TRUTH if evaluated_list is None else NO_TRUTH_OF_DEEPLAB
+        self._lists = [ImageList(self._path), *swept]
         self.evaluated, self.swept = self._lists[0].ids, [image_id for more in self._lists[1:] for image_id in more.ids]
         self.ids = merged(self.evaluated, self.swept)
 
     def look(self, preflight: Preflight) -> None:
-        evaluated = self._data.evaluated_list
-        preflight.reads("list of ground truth", [evaluated], remedy=NO_TRUTH)
-        for each in self._lists if evaluated.is_file() else self._lists[1:]:
+        preflight.reads("list of ground truth", [self._path], remedy=self._remedy)
+        for each in self._lists if self._path.is_file() else self._lists[1:]:
             each.look(preflight)
         truths = map(self._data.root.truth, self.ids)
-        preflight.reads("ground truth masks", truths, probe=image_fault, remedy=NO_TRUTH)
+        preflight.reads("ground truth masks", truths, probe=image_fault, remedy=self._remedy)
         preflight.attempt(lambda: self._data.class_names)
         preflight.attempt(partial(confusion_counter, self._args.eval_backend))
 
@@ -202,18 +206,19 @@ class Training(Input):
     setting      that gives the batch size
     batch_size   of all processes together
     ids          the training images
+    iter_size    such batches a step
     """
 
     setting: str
     batch_size: int
     ids: list[str]
     tensorboard: bool
+    iter_size: int = 1
 
     def look(self, preflight: Preflight) -> None:
-        if 0 < len(self.ids) < self.batch_size:
-            preflight.problem(
-                f"{len(self.ids)} training images make no batch of {self.batch_size}: lower --{self.setting}"
-            )
+        if 0 < len(self.ids) < self.batch_size * self.iter_size:
+            size = str(self.batch_size) if self.iter_size == 1 else f"{self.batch_size} × {self.iter_size}"
+            preflight.problem(f"{len(self.ids)} training images make no batch of {size}: lower --{self.setting}")
         if self.batch_size < launched():
             preflight.problem(
                 f"a batch of {self.batch_size} cannot be shared by {launched()} processes: raise --{self.setting}"

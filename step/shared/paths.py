@@ -44,3 +44,28 @@ def cam_scores_json(args: Config) -> Path:
 def mask_scores_json(args: Config) -> Path:
     """What eval_sem_seg says of the masks."""
     return Path(args.sem_seg_out_dir) / "eval_sem_seg.json"
+
+
+def deeplab_mask(args: Config, image_id: str) -> Path:
+    """The mask that DeepLab-v2 learns from."""
+    suffix = "" if args.deeplab_mask_suffix == "none" else args.deeplab_mask_suffix
+    return Path(args.deeplab_mask_dir_or_default) / f"{image_id}{suffix}.png"
+
+
+def prediction(args: Config, image_id: str) -> Path:
+    """DeepLab-v2's mask."""
+    return Path(args.deeplab_out_dir) / f"{image_id}.png"
+
+
+def crf_prediction(args: Config, image_id: str) -> Path:
+    return Path(args.deeplab_out_dir) / f"{image_id}_crf.png"
+
+
+def prediction_scores_json(args: Config) -> Path:
+    """What eval_deeplab_seg says of its masks."""
+    return Path(args.deeplab_out_dir) / "eval_deeplab_seg.json"
+
+
+def submission(args: Config) -> Path:
+    """What VOC's server is given."""
+    return Path(args.deeplab_out_dir) / "results.tar.gz"

@@ -1,0 +1,86 @@
+"""Predict masks with DeepLab-v2, without and with CRF, in one pass (docs/method.md, section 10)."""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from misc.config import Config
+from misc.errors import InputError
+from misc.evaluation.tables import table_paths
+from misc.formats.images import read_image, write_mask
+from misc.run.device import autocast, pick_device, threads_beside, to_device, workers_beside_network
+from misc.run.parallel import parallel_map
+from misc.run.plan import PerImage, Plan
+from misc.train.loading import load_each
+from net.cpu.fast import fast_on_cpu
+from net.deeplab_weights import trained_network
+from step.shared import paths
+from step.shared.crf import CRFBackend, refine_probabilities
+from step.shared.data import DataSet
+from step.shared.deeplab import DeepLabCheckpoint, probabilities_of
+from step.shared.inputs import ImageList, Images
+from voc12.datasets import PreparedImages
+
+MOST_LOADERS = 2  # decoding an image takes a small part of the time that the network and the CRF take
+
+
+class Predicted(NamedTuple):
+    """One image after the network: the probability of each label, (C+1, H, W) float32."""
+
+    image_id: str
+    probabilities: np.ndarray
+
+
+def plan(args: Config) -> Plan:
+    data, images = DataSet(args), ImageList(args.deeplab_infer_list_or_default)
+    return Plan(
+        ids=images.ids,
+        reads=[images, Images(data, images.ids), DeepLabCheckpoint(args, data), CRFBackend(args)],
+        makes=PerImage(partial(mask_paths, args), leftovers=table_paths(paths.prediction_scores_json(args))),
+    )
+
+
+def mask_paths(args: Config, image_id: str) -> list[Path]:
+    return [paths.prediction(args, image_id), paths.crf_prediction(args, image_id)]
+
+
+def make(args: Config, ids: list[str]) -> None:
+    """Save a mask and a mask after the CRF for each image: the CRF of one beside the network on the next."""
+    data, device = DataSet(args), pick_device(args.device)
+    workers = workers_beside_network(args.workers, device)
+    finish = partial(refine_and_save, args=args, data=data)
+    with threads_beside(workers):
+        predicted = predict(args, data, ids, device)
+        deque(parallel_map(finish, predicted, workers=workers, desc="make_deeplab_seg", total=len(ids)), maxlen=0)
+
+
+def predict(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Predicted]:
+    """Run the network over each image at its own size, and at other scales if asked for."""
+    network = trained_network(args.deeplab_weights_name, data.n_labels).eval()
+    pixels = network.family.pixels
+    to_device(fast_on_cpu(network), device)
+    images = PreparedImages(ids, data.root, args.deeplab_test_scales, pixels)
+    for image_id, size, scaled in load_each(images, len(ids), workers=min(args.workers, MOST_LOADERS)):
+        logits = []
+        with torch.inference_mode(), autocast(device, args.amp):
+            for image in scaled:
+                x = image[None].to(device, memory_format=torch.channels_last)
+                logits.append(network.predict(x))
+                if args.deeplab_test_flip:
+                    logits.append(network.predict(x.flip(3)).flip(3))
+            probabilities = probabilities_of(logits, tuple(size)).cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise InputError(f"{args.deeplab_weights_name}: this network's scores of {image_id} are not finite")
+        yield Predicted(image_id, probabilities)
+
+
+def refine_and_save(item: Predicted, *, args: Config, data: DataSet) -> None:
+    """Write one image's mask, run the CRF on its probabilities, and write that mask."""
+    write_mask(paths.prediction(args, item.image_id), item.probabilities.argmax(axis=0).astype(np.uint8))
+    refined = refine_probabilities(args, read_image(data.root.image(item.image_id)), item.probabilities)
+    write_mask(paths.crf_prediction(args, item.image_id), refined.astype(np.uint8))
