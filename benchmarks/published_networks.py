@@ -142,3 +142,29 @@ def training_step(optimizer: torch.optim.Optimizer, network: nn.Module, loss: to
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+class PublishedDeepLab(nn.Module):
+    """Section 10 with torch's defaults: batch norms are layers, whose scale and shift get gradients that nobody uses.
+
+    backbone, aspp  modules of ours, run as torchvision runs them
+    """
+
+    def __init__(self, backbone: ResNet, aspp: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.aspp = backbone, aspp
+        self.requires_grad_(True)
+        self.eval()  # batch norm uses its running statistics always
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        b = self.backbone
+        return self.aspp(b.layer4(b.layer3(b.layer2(b.layer1(tap1(b, images))))))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        def resized(x: torch.Tensor, **size: object) -> torch.Tensor:
+            return F.interpolate(x, mode="bilinear", align_corners=False, **size)  # type: ignore[arg-type]
+
+        full = self.logits(images)
+        smaller = [self.logits(resized(images, scale_factor=scale)) for scale in (0.5, 0.75)]
+        same_size = [full, *(resized(logits, size=full.shape[2:]) for logits in smaller)]
+        return [full, *smaller, torch.stack(same_size).max(dim=0).values]

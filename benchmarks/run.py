@@ -28,6 +28,7 @@ COMPARISONS: dict[str, tuple[str, ...]] = {
     "make_boundary_label": ("make_boundary_label",),
     "make_sem_seg": ("make_sem_seg",),
     "train_cam": ("train_cam",),
+    "deeplab": ("train_deeplab", "predict_deeplab"),
 }
 ORDER = (
     "walk",
@@ -39,6 +40,7 @@ ORDER = (
     "make_boundary_label",
     "make_sem_seg",
     "train_cam",
+    "deeplab",
 )
 ROWS = (*ORDER, "chain", "loader", "memory")
 SETS = {False: ("voc_375x500", "voc_3000x4000"), True: ("voc_60x80", "voc_120x160")}  # by --tiny

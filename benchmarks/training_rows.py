@@ -51,6 +51,7 @@ class Training(Row):
 
     unit = "a step of 2 crops"
     amp = False
+    rate = LEARNING_RATE
     weights_file: str
 
     def __init__(self, scale: Scale, folder: Path, size: Size | None = None) -> None:
@@ -82,7 +83,7 @@ class Training(Row):
 
     def published(self) -> Call:
         network = self.filled(self.published_network())
-        optimizer = published_networks.sgd([{"params": self.published_parameters(network), "lr": LEARNING_RATE}])
+        optimizer = published_networks.sgd([{"params": self.published_parameters(network), "lr": self.rate}])
 
         def steps() -> None:
             for _ in range(self.scale.steps):
@@ -93,7 +94,7 @@ class Training(Row):
 
     def ours(self) -> Call:
         network = self.ready(self.filled(self.our_network()))
-        groups = [{"params": self.our_parameters(network), "lr": LEARNING_RATE, "weight_decay": 1e-4}]
+        groups = [{"params": self.our_parameters(network), "lr": self.rate, "weight_decay": 1e-4}]
         optimizer = PolySGD(groups, max_step=1000, momentum=1e-4)
         dataset = Samples(self.samples, 2 * self.scale.steps)
 

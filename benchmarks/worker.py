@@ -21,6 +21,7 @@ import torch
 
 from benchmarks import inputs
 from benchmarks.crf_rows import DenseCRFRow
+from benchmarks.deeplab_rows import PredictDeepLab, TrainDeepLab
 from benchmarks.inputs import TINY, Scale
 from benchmarks.loaders import loader_speeds
 from benchmarks.measure import tree_bytes
@@ -45,6 +46,8 @@ ROWS: dict[str, Callable[..., Row]] = {
     "make_cam": MakeCam,
     "make_boundary_label": MakeBoundaryLabel,
     "make_sem_seg": MakeSemSeg,
+    "train_deeplab": TrainDeepLab,
+    "predict_deeplab": PredictDeepLab,
 }
 
 

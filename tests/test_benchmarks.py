@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import inputs, measure, published, report, run, worker
 from benchmarks.crf_rows import DenseCRFRow
+from benchmarks.deeplab_rows import PredictDeepLab, TrainDeepLab
 from benchmarks.inputs import TINY
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, TrainCam
@@ -81,6 +82,13 @@ def test_both_sides_of_a_dense_crf_give_the_same_labels(folder, n_labels):
 @pytest.mark.parametrize("kind", [BoundaryTraining, TrainCam])
 def test_the_gradients_of_both_sides_agree(folder, kind):
     assert kind(TINY, folder).differences(None, None)["gradients, relative"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_both_sides_of_deeplab_agree(folder):
+    assert TrainDeepLab(TINY, folder).differences(None, None)["gradients, relative"] <= 2e-3
+    row = PredictDeepLab(TINY, folder)
+    assert row.differences(row.published().run(), row.ours().run())["logits"] <= 1e-4
 
 
 def test_both_sides_of_a_training_row_run(folder):
