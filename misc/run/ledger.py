@@ -37,7 +37,7 @@ class Ledger:
         fault: Callable[[Path], str | None] = lambda path: None,
     ) -> None:
         self._plans, self._settings, self._overwrite, self._fault = plans, settings, overwrite, fault
-        self._makers: dict[Path, Manifest | None] = {}  # of the places that steps read
+        self._makers: dict[str, Manifest | None] = {}  # by the real path of each place that steps read
         self._origins: dict[str, Origin] = {}
         self._finished: dict[str, dict[Path, set[str]]] = {}
         self.problems: list[str] = []
@@ -52,7 +52,8 @@ class Ledger:
             for place in plan.places():
                 before = self._compare(step, place, differences)
                 claimed = before.origin.images if before and before.origin.steps == origin.steps else {}
-                self._makers[place] = Manifest(step, Origin(origin.steps, claimed | origin.images), {})
+                made = Manifest(step, Origin(origin.steps, claimed | origin.images), {})
+                self._makers[os.path.realpath(place)] = made
         for text, places in differences.items():
             self.problems.append(
                 f"{', '.join(places)}: made from something else ({text}): pass --overwrite to make anew what "
@@ -84,16 +85,22 @@ class Ledger:
         if isinstance(plan.makes, Tables):
             return list(plan.ids)
         self._tidy(step)
-        finished = self._finished[step]
+        left = self._left(plan, self._finished[step])
+        to_make = {path for path in plan.files(left) if left}
         for place in plan.places():
             before = self._read(step, place)
-            known = before.files if before else {}
-            ours = {path.name for path in plan.files_at(place)}
-            # the digest of a file that is to be made, or was not noted, is noted at the end
-            kept = {name: part for name, part in known.items() if name not in ours or name in finished.get(place, ())}
-            self._claim(step, place, before, kept)
+            names = {path.name for path in to_make if place in (path, path.parent)}
+            known = before.files.items() if before else ()
+            # make writes all files of an image that is left; their digests are noted at the end
+            self._claim(step, place, before, {name: part for name, part in known if name not in names})
+        return left
+
+    @staticmethod
+    def _left(plan: Plan, finished: dict[Path, set[str]]) -> list[str]:
+        """The images some of whose files are missing or damaged; all of them where one file is made of all."""
         if isinstance(plan.makes, OneFile):
             return [] if plan.makes.path.name in finished.get(plan.makes.path, ()) else list(plan.ids)
+        assert isinstance(plan.makes, PerImage)
         files = plan.makes.files
         return [i for i in plan.ids if any(path.name not in finished.get(path.parent, ()) for path in files(i))]
 
@@ -128,12 +135,15 @@ class Ledger:
     def _origin(self, step: str, plan: Plan) -> Origin:
         steps: dict[str, dict[str, Any]] = {}
         inputs: dict[str, str] = {}
+        histories: dict[str, str] = {}  # of each input by itself: two may come from different runs of one step
         for setting, given in [pair for item in plan.reads for pair in item.whole().items()]:
             if isinstance(given, str):
                 inputs[setting] = given
                 continue
             source = self._source(given, is_folder=False)
-            steps |= source.origin.steps if source else {}
+            if source is not None:
+                steps |= source.origin.steps
+                histories[setting] = _history(source)
             inputs[setting] = f"made by {source.step}" if source else sampled(given)
         parts: dict[str, list[str]] = {
             image_id: [
@@ -143,7 +153,9 @@ class Ledger:
         }
         for folder in plan.folders():
             source = self._source(folder.path, is_folder=True)
-            steps |= source.origin.steps if source else {}
+            if source is not None:
+                steps |= source.origin.steps
+                histories[folder.setting] = _history(source)
             inputs[folder.setting] = f"made by {source.step}" if source else "not made by this project"
             for image_id in plan.ids:
                 file = folder.file_of(image_id)
@@ -154,13 +166,15 @@ class Ledger:
             inputs["list of images"] = f"{len(images)} IDs ({digest(*images)})"
             inputs["images"] = digest(*images.values())
             images = {}
-        own = {"version": plan.version, "settings": _as_in_json(self._settings(step)), "inputs": inputs}
+        settings = _as_in_json(self._settings(step))
+        own = {"version": plan.version, "settings": settings, "inputs": inputs, "histories": histories}
         return Origin(steps | {step: own}, images)
 
     def _source(self, place: Path, *, is_folder: bool) -> Manifest | None:
         """Which step made a checkpoint or a folder, and from what; None if no manifest says so."""
-        if place in self._makers:
-            return self._makers[place]
+        key = os.path.realpath(place)
+        if key in self._makers:
+            return self._makers[key]
         path = manifest_path(place, is_folder=is_folder)
         try:
             manifest = Manifest.read(path)
@@ -170,9 +184,9 @@ class Ledger:
         if manifest is None or (not is_folder and not manifest.is_finished(place)):
             log.info("%s: no manifest tells what it was made from: taken as it is", place)
             manifest = None
-        self._makers[place] = manifest
-        if manifest is None:
-            return None
+        self._makers[key] = manifest
+        if manifest is None or manifest.step in self._plans:
+            return manifest
         then = manifest.origin.steps.get(manifest.step, {"settings": {}})["settings"]
         now = _as_in_json(self._settings(manifest.step))
         for name, value in then.items():
@@ -252,6 +266,11 @@ class Ledger:
                     else:  # the run was killed before it noted the digest
                         finished.add(path.name)
         return finished, foreign
+
+
+def _history(source: Manifest) -> str:
+    """What the files of a place come from, as a digest."""
+    return digest(json.dumps(source.origin.steps, sort_keys=True))
 
 
 def _as_in_json(settings: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ BLOCKS, BLOCK = 8, 64  # what is read of a file to tell it from another
 class Origin(NamedTuple):
     """What files were made from.
 
-    steps     step → {"version": number, "settings": {name: value}, "inputs": {name: digest}}, of all that had a part
+    steps     step → {"version": number, "settings": {name: value}, "inputs": {name: digest}, "histories": {name: digest
+              of the steps an input comes from}}, of all steps that had a part
     images    ID → digest of the inputs that only this image's files depend on
     """
 
@@ -101,6 +102,11 @@ def difference(then: Origin, now: Origin, step: str) -> str:
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key):
                     found.append(f"{key}{ours}: {_then_and_now(old.get(key), new.get(key))}")
+    if not found:  # where two inputs come from different runs of one step, `steps` tells of one of them only
+        for name in sorted(then.steps.keys() & now.steps.keys()):
+            old, new = (part.get("histories") for part in (then.steps[name], now.steps[name]))
+            if old is not None and new is not None and old != new:
+                found.append(f"what {name} reads was made in another way")
     changed = [image_id for image_id, part in now.images.items() if then.images.get(image_id, part) != part]
     if changed:
         found.append(f"inputs of {len(changed)} of {len(now.images)} images: {some(changed)}")

@@ -99,10 +99,10 @@ class Plan(NamedTuple):
             return list(dict.fromkeys(path.parent for path in self.makes.files("ID")))
         return [self.makes.path] if isinstance(self.makes, OneFile) else []
 
-    def files(self) -> list[Path]:
-        """All its outputs."""
+    def files(self, ids: Sequence[str] | None = None) -> list[Path]:
+        """All its outputs, or of those that each image has for itself the ones of `ids`."""
         if isinstance(self.makes, PerImage):
-            return [path for image_id in self.ids for path in self.makes.files(image_id)]
+            return [path for image_id in (self.ids if ids is None else ids) for path in self.makes.files(image_id)]
         return [self.makes.path] if isinstance(self.makes, OneFile) else list(self.makes.paths)
 
     def files_at(self, place: Path) -> list[Path]:

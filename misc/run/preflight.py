@@ -42,8 +42,11 @@ class Preflight:
         self.problems: list[str] = []
         self.traffic: dict[str, Traffic] = {}
         self._current = Traffic([], [])
+        # by real paths: a folder may be named in several ways
         self._to_come: set[Path] = set()  # files that an earlier step will have written
+        self._given: set[Path] = set()  # files that are read as they lie there
         self._makers: dict[Path, str] = {}  # place → the step that writes there
+        self._real_folders: dict[Path, Path] = {}
         self._seen: set[Hashable] = set()  # what has been said or looked at, for one step or another
 
     def step(self, name: str) -> None:
@@ -52,6 +55,8 @@ class Preflight:
 
     def mentions(self, name: str | Path) -> None:
         """Something the step reads that is checked elsewhere."""
+        if not self.is_to_come(Path(name)):
+            self._given.add(self._real(Path(name)))
         if str(name) not in self._current.reads:
             self._current.reads.append(str(name))
 
@@ -97,7 +102,8 @@ class Preflight:
         """
         paths = list(paths)
         self._current.add(self._current.reads, paths)
-        needed = [path for path in paths if path not in self._to_come]
+        needed = [path for path in paths if not self.is_to_come(path)]
+        self._given.update(map(self._real, needed))
         new = self._unseen(needed)
         missing = [path for path in new if not os.path.isfile(path)]
         if missing:
@@ -109,7 +115,7 @@ class Preflight:
 
     def is_to_come(self, path: Path) -> bool:
         """Whether an earlier step will have written this file."""
-        return path in self._to_come
+        return self._real(path) in self._to_come
 
     def reads_each(self, what: str, items: Sequence[Item], read: Callable[[Item], object]) -> bool:
         """Read what a step uses, item by item, and report each InputError. Returns whether there is none."""
@@ -126,12 +132,17 @@ class Preflight:
         """Files a step will have written when the next one starts."""
         paths = list(paths)
         self._current.add(self._current.writes, paths)
-        self._report("output files are another step's as well", [p for p in paths if p in self._to_come], len(paths))
-        shared = [path for path, count in Counter(paths).items() if count > 1]
+        real = {path: self._real(path) for path in paths}
+        given = [path for path in paths if real[path] in self._given]
+        self._report("output files are what this run reads", given, len(paths), "name another folder or file")
+        twice = [path for path in paths if real[path] in self._to_come]
+        self._report("output files are another step's as well", twice, len(paths))
+        counts = Counter(real[path] for path in paths)
+        shared = [path for path in real if counts[real[path]] > 1]
         remedy = "rename an image, or name another folder"
         self._report("output files would be written twice", shared, len(paths), remedy)
         self._report("output files are folders", [path for path in paths if os.path.isdir(path)], len(paths))
-        self._to_come.update(paths)
+        self._to_come.update(real.values())
         for folder in {path.parent for path in paths}:
             existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
             if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -140,7 +151,7 @@ class Preflight:
     def makes(self, step: str, places: Sequence[Path], files: Sequence[Path]) -> None:
         """What a step will have written, and the folders or the file that are its own."""
         for place in places:
-            maker = self._makers.setdefault(place, step)
+            maker = self._makers.setdefault(self._real(place), step)
             if maker != step:
                 self.problem(f"{place} is where {maker} and {step} both write: each needs a place of its own")
         self.writes(files)
@@ -151,6 +162,13 @@ class Preflight:
             raise InputError(self.problems[0])
         if self.problems:
             raise InputError(f"{len(self.problems)} problems\n" + "\n".join(f"  - {text}" for text in self.problems))
+
+    def _real(self, path: Path) -> Path:
+        """The path with the links and dots of its folder resolved."""
+        folder = self._real_folders.get(path.parent)
+        if folder is None:
+            folder = self._real_folders[path.parent] = Path(os.path.realpath(path.parent))
+        return folder / path.name
 
     def _unseen(self, things: Iterable[Thing]) -> list[Thing]:
         """Those that are here for the first time; what one step has said, the others need not say again."""

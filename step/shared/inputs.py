@@ -146,8 +146,13 @@ class GroundTruth(Input):
         preflight.reads("list of ground truth", [self._path], remedy=self._remedy)
         for each in self._lists if self._path.is_file() else self._lists[1:]:
             each.look(preflight)
-        truths = map(self._data.root.truth, self.ids)
+        truths = [self._data.root.truth(image_id) for image_id in self.ids]
         preflight.reads("ground truth masks", truths, probe=image_fault, remedy=self._remedy)
+        written_over = [path for path in truths if preflight.is_to_come(path)]
+        if written_over:
+            preflight.problem(
+                f"{written_over[0].parent} holds the ground truth, and a step is to write there: name another"
+            )
         preflight.attempt(lambda: self._data.class_names)
         preflight.attempt(partial(confusion_counter, self._args.eval_backend))
 

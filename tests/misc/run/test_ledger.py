@@ -131,6 +131,66 @@ def test_a_killed_run_goes_on_with_what_is_left(place):
     assert Manifest.read(place.root / "maps" / "manifest.json").files.keys() == {"a.npy", "b.npy"}
 
 
+def test_inputs_of_different_runs_of_one_step_are_told_apart(place):
+    """Maps of an old network, read beside a new one; then the maps are made of the new one as well."""
+
+    def paint() -> Ledger:
+        makes = PerImage(lambda i: [place.root / "painted" / i])
+        plan = Plan(IDS, [Maps(place, IDS), Net(place)], makes)
+        return Ledger({"paint": plan}, settings=place.settings, overwrite=False, fault=place.fault)
+
+    place.run()
+    place.rate = 0.2
+    place.run("fit", overwrite=True)
+    ledger = paint()
+    assert not ledger.problems
+    for image_id in ledger.begin("paint"):
+        (place.root / "painted").mkdir(exist_ok=True)
+        (place.root / "painted" / image_id).write_text("painted")
+    ledger.end("paint")
+    assert not paint().problems and paint().begin("paint") == []
+    place.run("draw", overwrite=True)
+    (problem,) = paint().problems
+    assert "painted: made from something else" in problem
+
+
+def test_all_files_of_an_image_that_is_made_again_are_noted_anew(place):
+    """They may differ a little on another machine, and are not somebody else's."""
+
+    def pair() -> Ledger:
+        makes = PerImage(lambda i: [place.root / "maps" / f"{i}.a", place.root / "maps" / f"{i}.b"])
+        return Ledger({"pair": Plan(["x"], [], makes)}, settings=place.settings, overwrite=False, fault=place.fault)
+
+    def make(content: str) -> None:
+        ledger = pair()
+        assert not ledger.problems
+        for image_id in ledger.begin("pair"):
+            for ending in "ab":
+                (place.root / "maps").mkdir(exist_ok=True)
+                (place.root / "maps" / f"{image_id}.{ending}").write_text(content)
+        ledger.end("pair")
+
+    make("of one machine")
+    (place.root / "maps" / "x.b").unlink()
+    make("of another machine")
+    assert not pair().problems and pair().begin("pair") == []
+
+
+def test_a_place_has_one_maker_however_it_is_spelled(place):
+    place.run()
+    place.rate = 0.3
+    plans = place.plans()
+    other = place.root / ".." / place.root.name / "net.pth"
+
+    class OtherSpelling(Net):
+        def whole(self) -> dict[str, Path | str]:
+            return {"net": other}
+
+    plans["draw"] = plans["draw"]._replace(reads=[Pixels(place), OtherSpelling(place)])
+    ledger = Ledger(plans, settings=place.settings, overwrite=True)
+    assert ledger._origins["draw"].steps["fit"]["settings"] == {"rate": 0.3}
+
+
 def test_tables_are_of_all_images_each_time(place):
     place.run()
     for _ in range(2):
