@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydensecrf.densecrf
 import scipy.sparse
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydensecrf.utils import unary_from_labels, unary_from_softmax
 from scipy.ndimage import convolve
 
 from benchmarks.published_networks import PublishedBoundaryNetwork, PublishedClassifier
@@ -59,8 +57,11 @@ def load_cam(path: Path) -> dict[str, np.ndarray]:
 
 def dense_crf(image: np.ndarray, labels: np.ndarray, n_labels: int, sxy: int) -> np.ndarray:
     """Section 8: a new CRF, with its own filters, for every label map."""
+    from pydensecrf.densecrf import DenseCRF2D  # an extra: requirements-pydensecrf.txt
+    from pydensecrf.utils import unary_from_labels
+
     height, width = labels.shape
-    crf = pydensecrf.densecrf.DenseCRF2D(width, height, n_labels)
+    crf = DenseCRF2D(width, height, n_labels)
     crf.setUnaryEnergy(unary_from_labels(labels, n_labels, gt_prob=0.7, zero_unsure=False))
     crf.addPairwiseGaussian(sxy=3, compat=3)
     crf.addPairwiseBilateral(sxy=sxy, srgb=5, rgbim=np.ascontiguousarray(image), compat=10)
@@ -69,7 +70,10 @@ def dense_crf(image: np.ndarray, labels: np.ndarray, n_labels: int, sxy: int) ->
 
 def dense_crf_of_scores(image: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The CRF of DeepLab's test: (C, H, W) probabilities."""
-    crf = pydensecrf.densecrf.DenseCRF2D(image.shape[1], image.shape[0], len(probabilities))
+    from pydensecrf.densecrf import DenseCRF2D
+    from pydensecrf.utils import unary_from_softmax
+
+    crf = DenseCRF2D(image.shape[1], image.shape[0], len(probabilities))
     crf.setUnaryEnergy(unary_from_softmax(probabilities, clip=1e-5))
     crf.addPairwiseGaussian(sxy=1, compat=3)
     crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=np.ascontiguousarray(image), compat=4)

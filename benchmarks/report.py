@@ -49,7 +49,7 @@ def machines(rows: Result) -> list[str]:
 
 NOTES = (
     "Medians of the repetitions in parentheses, both sides in turn, after one uncounted call (none of the published",
-    "side where it takes minutes). A step is its own `run`, from files to files, network loading and worker processes",
+    "side where it takes minutes). A step is its own `run`, from files to files, network loading and worker threads",
     "included. Training steps: samples in memory. The dense CRF: photographs in memory, CPU time of its one thread.",
     "Peak memory: above imports and inputs, in a fresh process, workers",
     "included. The walk's differences are from a computation in double precision. The seven steps are not run as one:",

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -18,10 +19,10 @@ from misc.errors import InputError
 from misc.files import remove_abandoned, replacing
 
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fPIC", "-shared")
+_one_at_a_time = threading.Lock()  # threads that come at once would all compile
 log = logging.getLogger(__name__)
 
 
-@cache
 def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     """The functions of a C file; None, and a warning in the log, if no compiler here can compile it.
 
@@ -30,6 +31,12 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
 
     flags     are added to FLAGS
     """
+    with _one_at_a_time:
+        return _library(source, *flags)
+
+
+@cache
+def _library(source: Path, *flags: str) -> ctypes.CDLL | None:
     try:
         command = (*_compiler(), *FLAGS, *flags)
         try:

@@ -16,7 +16,8 @@ A setting is given on the command line (`--seed 7`) or in a YAML file (`seed: 7`
 if need be): defaults < YAML < command line. A switch takes `--x`, `--x true`, `--x false` or `--no_x`.
 
 A step's settings are kept in the manifest of its files: [other values are refused](reliability.md) until the files are
-made anew. Those of the last three groups are not: they name files, or say how a run goes about its work.
+made anew. Those of the last three groups are not: they name files, or say how a run goes about its work. What they
+stand for may be: the content of what is read, and who computes the CRFs (`crf_backend`, as `auto` was understood).
 """
 TITLES = {DATA: "What is read", FILES: "Where files are written", RUN: "How it runs"}
 
@@ -49,12 +50,18 @@ def _default(value: Any) -> str:
 
 def _text(f: Field) -> str:
     """The help, the choices and the range."""
-    choices = [f"`{choice}`" for choice in get_args(get_type_hints(Config)[f.name]) if isinstance(choice, str)]
+    choices = [f"`{choice}`" for choice in _choices(get_type_hints(Config)[f.name])]
     low, high = f.metadata["low"], f.metadata["high"]
     ranges = [f"at least {low}"] if low is not None and high is None else []
     ranges += [f"{low} to {high}"] if high is not None else []
     return " ".join([f.metadata["help"].replace("|", "\\|"), *([f"One of {', '.join(choices)}."] if choices else []),
                      *(f"({text})" for text in ranges)])  # fmt: skip
+
+
+def _choices(hint: Any) -> list[Any]:
+    """The values of a Literal, of one that may be null too."""
+    return [value for part in get_args(hint) for value in (_choices(part) if get_args(part) else [part])
+            if isinstance(value, (str, int))]  # fmt: skip
 
 
 if __name__ == "__main__":

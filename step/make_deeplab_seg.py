@@ -41,7 +41,10 @@ def plan(args: Config) -> Plan:
     return Plan(
         ids=images.ids,
         reads=[images, Images(data, images.ids), DeepLabCheckpoint(args, data), CRFBackend(args)],
-        makes=PerImage(partial(mask_paths, args), leftovers=table_paths(paths.prediction_scores_json(args))),
+        makes=PerImage(
+            partial(mask_paths, args),
+            leftovers=[*table_paths(paths.prediction_scores_json(args)), paths.submission(args)],
+        ),
     )
 
 

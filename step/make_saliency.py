@@ -9,6 +9,7 @@ import numpy as np
 
 from misc.config import Config
 from misc.formats.images import read_image, software_of, write_grey
+from misc.formats.quick_look import image_fault
 from misc.method.robust_background import robust_background_saliency
 from misc.run.device import loading_threads, pick_device
 from misc.run.distributed import all_gather
@@ -36,7 +37,7 @@ class Detector(Input):
         if self._args.saliency_model:
             preflight.mentions(self._args.saliency_model)
             preflight.attempt(lambda: detector(self._args)(np.zeros((64, 64, 3), np.uint8)))
-        foreign = [path for path in self._files if path.is_file() and software_of(path) != SOFTWARE]
+        foreign = [path for path in self._files if _is_foreign(path)]
         if foreign:  # not even --overwrite is to cost anybody maps that cannot be made again here
             preflight.problem(
                 f"{len(foreign)} of {len(self._files)} saliency maps, such as {foreign[0]}, were not made by "
@@ -46,6 +47,11 @@ class Detector(Input):
 
     def whole(self) -> dict[str, Path | str]:
         return {"saliency_model": Path(self._args.saliency_model) if self._args.saliency_model else "none"}
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether somebody else made a map; a damaged file is nobody's."""
+    return path.is_file() and image_fault(path) is None and software_of(path) != SOFTWARE
 
 
 def plan(args: Config) -> Plan:

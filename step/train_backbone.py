@@ -30,7 +30,7 @@ WEIGHT_DECAY = 0.05
 def plan(args: Config) -> Plan:
     data, images = DataSet(args), ImageList(args.train_aug_list)
     ids = images.ids
-    training = Training("backbone_batch_size", args.backbone_batch_size, ids, args.tensorboard)
+    training = Training("backbone_batch_size", args.backbone_batch_size, ids, args.tensorboard, alone=True)
     return Plan(
         ids=ids,
         reads=[images, Images(data, ids), Labels(data, ids), training],

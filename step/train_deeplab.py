@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from misc.config import Config
+from misc.errors import InputError
 from misc.evaluation.confusion import Scores, confusion_matrix
 from misc.formats.images import read_label_map
 from misc.run.device import autocast, loading_threads, pick_device, to_device
@@ -37,7 +38,7 @@ from step.shared.inputs import ImageList, Images, Training, progress_of
 from voc12.datasets import PreparedImages, SegmentationTraining
 from voc12.image_set import merged, read_list
 
-REMEDY = "lower --deeplab_learning_rate, or try --deeplab_loss balanced"
+REMEDY = "lower --deeplab_learning_rate, or try --deeplab_loss balanced, with --overwrite and the other steps off"
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ def make(args: Config, ids: list[str]) -> None:
         validate=partial(validate, model, args, data) if args.deeplab_validate_every else None,
         validate_every=args.deeplab_validate_every,
         remedy=REMEDY,
+        saves_epochs=False,  # of a small set there are thousands
     )
     if is_first():
         save_network(model, args.deeplab_weights_name)
@@ -129,7 +131,11 @@ def validate(model: DeepLabV2, args: Config, data: DataSet) -> dict[str, float]:
         with autocast(device, args.amp):
             logits = model.predict(pixels[None].to(device, memory_format=torch.channels_last))
         labels = probabilities_of([logits], tuple(size)).argmax(dim=0).cpu().numpy()
-        confusion += confusion_matrix(read_label_map(data.root.truth(image_id)), labels, data.n_labels)
+        path = data.root.truth(image_id)
+        try:
+            confusion += confusion_matrix(read_label_map(path), labels, data.n_labels)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
     scores = Scores(all_sum_counts(confusion))
     predicted = np.flatnonzero(scores.predicted)
     if len(predicted) == 1:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from misc.config import available_cores
 from misc.errors import InputError
-from misc.run.process import guarded, run_command
+from misc.run.process import guarded, run_command, say
 from voc12.image_set import VOCRoot, merged, read_list
 from voc12.label_file import write_label_file
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         out=output_file(args.out, overwrite=args.overwrite),
     )
     unlabelled = sum(not classes for classes in labels.values())
-    print(f"{args.out}: {len(labels)} images, {unlabelled} of them without a class")
+    say(f"{args.out}: {len(labels)} images, {unlabelled} of them without a class")
     return 0
 
 

@@ -29,9 +29,10 @@ def guarded(main: Main) -> Main:
             return main(argv)
         except InputError as error:
             return _say(f"error: {error}", 2)
-        except MemoryError as error:
-            return _say(f"error: not enough memory ({error or 'Python asked for it'}): try a smaller --num_workers", 2)
         except Exception as error:
+            if _is_out_of_memory(error):
+                first = (str(error).splitlines() or ["Python asked for it"])[0]
+                return _say(f"error: not enough memory ({first}): try a smaller --num_workers or batch size", 2)
             if _lost_another(error):
                 return _say("another process of this run has ended, see its message", 1)
             log.exception("defect")
@@ -71,12 +72,26 @@ def _end(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def say(text: str) -> None:
+    """Print what a command has to say, if anybody reads on and the disk is not full."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
 def _say(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody reads on, or the disk is full
         print(text, file=sys.stderr)
     if logging.getLogger().handlers:  # the log's file has begun; its terminal leaves errors to stderr
         log.error("%s", text)
     return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy, C code of ours or torch got no memory; torch raises a RuntimeError on the CPU."""
+    said = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
 
 
 def _lost_another(error: Exception) -> bool:

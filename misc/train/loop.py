@@ -64,7 +64,8 @@ def train(
     progress: Progress,
     validate: Callable[[], dict[str, float]] | None = None,
     validate_every: int = 0,
-    remedy: str = "lower its learning rate",
+    remedy: str = "lower its learning rate, with --overwrite and the finished steps off",
+    saves_epochs: bool = True,
 ) -> None:
     """Run shuffled batches through `terms(network, *micro_batch)` and the optimiser.
 
@@ -77,6 +78,7 @@ def train(
     validate        returns values for the history
     validate_every  how many steps it is called after; 0: after each epoch
     remedy          what to do where the loss is no longer a number
+    saves_epochs    whether the state is saved at the end of each epoch; it is whenever `progress` finds it due
     Raises          InputError where it is not
     """
     n = len(dataset)  # type: ignore[arg-type]
@@ -128,7 +130,7 @@ def train(
                 history.add({**position, **found})
                 model.train()
             state = running.state()  # only rank 0 looks at the clock, but state() adds up over all processes
-            if ends_epoch or progress.is_due():
+            if progress.is_due() or step == recipe.steps or (saves_epochs and ends_epoch):
                 progress.save(step, model, optimizer, state)
             window, losses, since = RunningMeans(), [], time.monotonic()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from misc.config import Config
@@ -31,7 +32,7 @@ from misc.train.history import history_path, read_history, scalars
 from step.report.gallery import candidates, card_of, choose
 from step.report.pictures import has_second_stage, made_paths
 from step.shared import paths
-from step.shared.data import DataSet
+from step.shared.data import DataSet, Labelled
 from step.shared.inputs import ImageList, Images, Labels
 from voc12.image_set import merged
 
@@ -68,12 +69,26 @@ def image_lists(args: Config) -> list[ImageList]:
     return [ImageList(args.infer_list_or_default), *second]
 
 
+def labelled_images(args: Config, data: DataSet) -> list[Labelled]:
+    """Those images with their labels; one that is only predicted, as VOC's test images, may have none."""
+    images = []
+    for number, listed in enumerate(image_lists(args)):
+        for image_id in listed.ids:
+            try:
+                images += data.labelled([image_id])
+            except InputError:
+                if number == 0:
+                    raise
+                images.append(Labelled(image_id, np.zeros(0, np.int64)))
+    return list({image.image_id: image for image in images}.values())
+
+
 def plan(args: Config) -> Plan:
     data, lists = DataSet(args), image_lists(args)
     ids = merged(*(images.ids for images in lists))
     return Plan(
         ids=ids,
-        reads=[*lists, Images(data, ids), Labels(data, ids), Material(args, data, ids)],
+        reads=[*lists, Images(data, ids), Labels(data, lists[0].ids), Material(args, data, ids)],
         makes=Tables([Path(args.report_dir) / name for name in ("index.html", *FIGURES)]),
     )
 
@@ -108,7 +123,7 @@ class Material(Input):
     def _look_at_class(self, preflight: Preflight) -> None:
         if self.ids and self.args.report_class is not None:
             try:
-                images = self.data.labelled(self.ids)
+                images = labelled_images(self.args, self.data)
             except InputError:  # Labels reports it
                 return
             preflight.attempt(lambda: candidates(images, self.args, self.data))
@@ -130,7 +145,7 @@ def make(args: Config, ids: list[str]) -> str | None:
     if not is_first():
         return None
     data = DataSet(args)
-    images = data.labelled(merged(*(images.ids for images in image_lists(args))))
+    images = labelled_images(args, data)
     folder = Path(args.report_dir)
     remove_abandoned(folder)
     charts, gaps = training_charts(args, folder)

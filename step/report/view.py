@@ -11,7 +11,7 @@ from pathlib import Path
 
 from misc.config import Config, read_config
 from misc.errors import InputError
-from misc.run.process import guarded, run_command
+from misc.run.process import guarded, run_command, say
 
 
 @guarded
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the picture and say where; returns the exit code: 0 done, 2 bad input."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments in (["-h"], ["--help"]):
-        print(__doc__.strip())
+        say(__doc__.strip())
         return 0
     if not arguments or arguments[0][:1] in ("", "-"):
         raise InputError("which image? python -m step.report.view ID [--config FILE.yaml] [any setting]")
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         own, settings = parser.parse_known_args(arguments[1:])
     except argparse.ArgumentError as error:
         raise InputError(str(error)) from error
-    print(view(arguments[0], read_config(settings), own.out))
+    say(str(view(arguments[0], read_config(settings), own.out)))
     return 0
 
 

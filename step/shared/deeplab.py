@@ -86,7 +86,8 @@ class InitialWeights(Input):
 
     def whole(self) -> dict[str, Path | str]:
         weights = self.args.deeplab_backbone_weights
-        return {"deeplab_backbone_weights": weights if weights == "imagenet" else Path(weights)}
+        named = weights if weights == "imagenet" else Path(weights)
+        return {"deeplab_backbone_weights": named, "number of labels": str(self.data.n_labels)}
 
 
 def start_network(args: Config, data: DataSet) -> DeepLabV2:

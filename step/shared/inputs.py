@@ -212,6 +212,7 @@ class Training(Input):
     batch_size   of all processes together
     ids          the training images
     iter_size    such batches a step
+    alone        one process trains, whatever torchrun started
     """
 
     setting: str
@@ -219,12 +220,13 @@ class Training(Input):
     ids: list[str]
     tensorboard: bool
     iter_size: int = 1
+    alone: bool = False
 
     def look(self, preflight: Preflight) -> None:
         if 0 < len(self.ids) < self.batch_size * self.iter_size:
             size = str(self.batch_size) if self.iter_size == 1 else f"{self.batch_size} × {self.iter_size}"
             preflight.problem(f"{len(self.ids)} training images make no batch of {size}: lower --{self.setting}")
-        if self.batch_size < launched():
+        if self.batch_size < launched() and not self.alone:
             preflight.problem(
                 f"a batch of {self.batch_size} cannot be shared by {launched()} processes: raise --{self.setting}"
             )

@@ -17,17 +17,19 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
 from misc.config import read_config
+from misc.crf.dense_crf import DenseCRF, unary_from_probabilities
 from misc.formats.images import read_label_map, write_mask
 from misc.train.history import History, history_path
 from net import deeplab_v2
-from net.deeplab_weights import first_head
+from net.deeplab_weights import first_head, trained_network
 from run_sample import main
-from step import train_deeplab
+from step import make_deeplab_seg, train_deeplab
 from step.shared.data import DataSet
 from step.shared.deeplab import start_network
 from tests.conftest import PROJECT
 from tests.test_chain import SWITCHED_OFF, error_of, files_below
 from tests.test_interruption import Run, assert_same, succeed
+from voc12.datasets import PreparedImages
 from voc12.generated_set import generate
 from voc12.image_set import read_list
 
@@ -144,6 +146,55 @@ def test_options_of_training_and_prediction(tiny_voc, deeplab_args, tmp_path):
     assert main([*other, "--deeplab_checkpointing", "--deeplab_test_flip", "--no_eval_deeplab_seg_pass"]) == 0
     assert (tmp_path / "other.pth").read_bytes() == plain.read_bytes()
     assert len(list((tmp_path / "deeplab").glob("*_crf.png"))) == 2
+
+
+def test_probabilities_are_averaged_over_scales_and_mirror_images(tiny_voc, deeplab_args, tmp_path):
+    """And the masks are their argmax, without and with DeepLab's CRF."""
+    changes = {"deeplab_test_scales": "[1.0, 0.5]", "deeplab_test_flip": True, "deeplab_learning_rate": 0.01}
+    arguments = deeplab_args(**changes)
+    assert main(arguments) == 0
+    args = read_config(arguments)
+    data, image_id = DataSet(args), read_list(args.val_list)[0]
+    (found,) = make_deeplab_seg.predict(args, data, [image_id], torch.device("cpu"))
+    network = trained_network(args.deeplab_weights_name, data.n_labels).eval()
+    _, size, scaled = PreparedImages([image_id], data.root, (1.0, 0.5), network.family.pixels)[0]
+    total = np.zeros(found.probabilities.shape)
+    for pixels in map(torch.from_numpy, scaled):
+        for flips in ([], [3]):
+            with torch.no_grad():
+                logits = network.predict(pixels[None].flip(flips)).flip(flips)
+            full = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+            total += full[0].softmax(dim=0).numpy() / 4
+    np.testing.assert_allclose(found.probabilities, total, atol=1e-4)
+    mask, refined = (read_label_map(tmp_path / "deeplab" / f"{image_id}{ending}.png") for ending in ("", "_crf"))
+    assert (mask == total.argmax(axis=0)).mean() >= 0.999
+    image = np.array(Image.open(data.root.image(image_id)))[:, :, ::-1]
+    crf = DenseCRF(image, data.n_labels, sxy=67, srgb=3, compat=4, gaussian_sxy=1, gaussian_compat=3)
+    assert (refined == crf.infer(unary_from_probabilities(total))).mean() >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deeplab_loss": "balanced"},
+        {"deeplab_scales": "[0.5]"},
+        {"deeplab_momentum": 0},
+        {"deeplab_weight_decay": 100},
+        {"deeplab_learning_rate": 1e-4},
+        {"deeplab_crop_size": 65},
+        {"deeplab_iter_size": 1},
+        {"seed": 6},
+    ],
+)
+def test_every_setting_of_the_training_changes_the_network(change, deeplab_args, tmp_path):
+    only_training = ["--no_make_deeplab_seg_pass", "--no_eval_deeplab_seg_pass"]
+    networks = []
+    for name, changes in (("usual", {}), ("changed", change)):
+        path = tmp_path / f"{name}.pth"
+        assert main([*deeplab_args(deeplab_weights_name=path, **changes), *only_training]) == 0
+        networks.append(path.read_bytes())
+    assert networks[0] != networks[1]
 
 
 def test_a_validation_that_predicts_one_class_says_so(deeplab_args, caplog):

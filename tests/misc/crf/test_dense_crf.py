@@ -191,13 +191,17 @@ def test_keys_that_do_not_fit_are_refused(sxy, srgb, said):
 def test_which_backend(monkeypatch):
     assert resolve_backend("auto", torch.device("cuda:0")) == "torch"
     assert resolve_backend("auto") == ("c" if c_backend.available() else "torch")
-    assert resolve_backend("pydensecrf", "cuda") == "pydensecrf"
     monkeypatch.setattr(c_backend, "available", lambda: False)
     assert resolve_backend("auto") == "torch"
     with pytest.raises(InputError, match="C compiler"):
         DenseCRF(np.zeros((3, 4, 3), np.uint8), 2, sxy=20, backend="c")
     with pytest.raises(ValueError, match="no such backend"):
         DenseCRF(np.zeros((3, 4, 3), np.uint8), 2, sxy=20, backend="numba")
+
+
+def test_pydensecrf_is_taken_where_it_is_asked_for():
+    pytest.importorskip("pydensecrf")
+    assert resolve_backend("pydensecrf", "cuda") == "pydensecrf"
 
 
 def test_pydensecrf_that_is_not_there(monkeypatch):
