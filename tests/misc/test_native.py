@@ -20,7 +20,7 @@ def source(tmp_path, monkeypatch):
 
 def library(*given):
     """As at the first call of a process."""
-    return native.library.__wrapped__(*given)
+    return native._library.__wrapped__(*given)
 
 
 def compiler(folder, before) -> str:
