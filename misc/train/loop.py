@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from inspect import signature
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -230,9 +231,10 @@ def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if processes() == 1:
         return model
     # batch norms are frozen: there are no statistics to tell each other
-    return DistributedDataParallel(
-        model, device_ids=[device.index] if device.type == "cuda" else None, forward_sync_buffers=False
-    )
+    known = signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # as older torch calls it
+    options: dict[str, Any] = {name: False, "device_ids": [device.index] if device.type == "cuda" else None}
+    return DistributedDataParallel(model, **options)
 
 
 def _to_device(part: Any, device: torch.device) -> torch.Tensor:
