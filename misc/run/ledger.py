@@ -86,7 +86,7 @@ class Ledger:
             return list(plan.ids)
         self._tidy(step)
         left = self._left(plan, self._finished[step])
-        to_make = {path for path in plan.files(left) if left}
+        to_make = set(plan.files(left)) if left else set()
         for place in plan.places():
             before = self._read(step, place)
             names = {path.name for path in to_make if place in (path, path.parent)}

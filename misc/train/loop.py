@@ -130,7 +130,7 @@ def train(
                 log.info("step %d: %s", step, in_words(found))
                 history.add({**position, **found})
                 model.train()
-            state = running.state()  # only rank 0 looks at the clock, but state() adds up over all processes
+            state = running.state()  # it all-reduces, so every rank calls it, whether or not its clock finds a save due
             if progress.is_due() or step == recipe.steps or (saves_epochs and ends_epoch):
                 progress.save(step, model, optimizer, state)
             window, losses, since = RunningMeans(), [], time.monotonic()

@@ -146,3 +146,19 @@ def test_traffic_is_told_step_by_step(tmp_path):
         "one": "reads ; writes cam/",
         "two": "reads cam/; writes out/w.pth",
     }
+
+
+@pytest.mark.parametrize("spelling", ["a.png", "../{name}/a.png"])
+def test_what_is_read_is_not_written_over(tmp_path, spelling):
+    """However the folder is spelled; what an earlier step writes may be read."""
+    touch(tmp_path, "a.png")
+    other = tmp_path / spelling.format(name=tmp_path.name)
+    preflight = Preflight()
+    preflight.reads("masks", [tmp_path / "a.png"])
+    preflight.makes("draw", [other.parent], [other])
+    assert "what this run reads" in text_of(preflight) and "name another" in text_of(preflight)
+    later = Preflight()
+    later.makes("draw", [tmp_path], [tmp_path / "a.png"])
+    later.reads("masks", [other])
+    later.finish()
+    assert later.is_to_come(other)

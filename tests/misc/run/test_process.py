@@ -111,3 +111,17 @@ def test_a_signal_that_is_ignored_stays_ignored():
 
 def ignore_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("for a dense CRF"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes\ntrace")],
+)
+def test_no_memory_is_one_line(error, capsys):
+    @guarded
+    def main(argv=None):
+        raise error
+
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: not enough memory") and len(said.splitlines()) == 1
