@@ -13,7 +13,7 @@ from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.tables import table_paths
 from misc.formats.images import read_image, write_mask
-from misc.run.device import autocast, pick_device, threads_beside, to_device, workers_beside_network
+from misc.run.device import autocast, pick_device, to_device, workers_beside_network
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
@@ -57,9 +57,8 @@ def make(args: Config, ids: list[str]) -> None:
     data, device = DataSet(args), pick_device(args.device)
     workers = workers_beside_network(args.workers, device)
     finish = partial(refine_and_save, args=args, data=data)
-    with threads_beside(workers):
-        predicted = predict(args, data, ids, device)
-        deque(parallel_map(finish, predicted, workers=workers, desc="make_deeplab_seg", total=len(ids)), maxlen=0)
+    predicted = predict(args, data, ids, device)
+    deque(parallel_map(finish, predicted, workers=workers, desc="make_deeplab_seg", total=len(ids)), maxlen=0)
 
 
 def predict(args: Config, data: DataSet, ids: list[str], device: torch.device) -> Iterator[Predicted]:

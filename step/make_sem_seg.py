@@ -19,7 +19,7 @@ from misc.formats.score_file import at_full_size, write_scores
 from misc.method.masks import class_numbers, strongest
 from misc.method.random_walk import random_walk
 from misc.pixels import normalised_pair
-from misc.run.device import autocast, pick_device, threads_beside, to_device, workers_beside_network
+from misc.run.device import autocast, pick_device, to_device, workers_beside_network
 from misc.run.distributed import all_gather
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
@@ -92,11 +92,10 @@ def make(args: Config, ids: list[str]) -> None:
     finish = partial(refine_and_save, args=args, data=data)
     device = pick_device(args.device)
     workers = workers_beside_network(args.workers, device)
-    with threads_beside(workers):
-        walked = propagate(args, data, ids, device)
-        for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
-            seen.update(saved.remarks)
-            sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
+    walked = propagate(args, data, ids, device)
+    for saved in parallel_map(finish, walked, workers=workers, desc="make_sem_seg", total=len(ids)):
+        seen.update(saved.remarks)
+        sizes.update(files=saved.score_bytes > 0, bytes=saved.score_bytes)
     log_cams(args, seen, made=[path for image_id in ids for path in mask_paths(args, image_id)])
     total = sum(all_gather(sizes), Counter[str]())
     if total["files"]:
