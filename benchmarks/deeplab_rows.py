@@ -1,6 +1,8 @@
-"""The comparisons of DeepLab-v2 on ResNet-101: a training step, and the prediction of an image."""
+"""The comparisons of DeepLab-v2 on ResNet-101: a training step, the prediction of an image, and the CRF beside it."""
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ from torch import nn
 from benchmarks import inputs, published_networks
 from benchmarks.inputs import N_CLASSES, Scale, Size
 from benchmarks.rows import Call, Row, Target
+from benchmarks.step_rows import StepRow
 from benchmarks.training_rows import CPU, Training
 from misc.pixels import CAFFE_PIXELS
 from misc.run.device import to_device
 from misc.train.segmentation_loss import segmentation_losses
 from net.cpu.fast import fast_on_cpu
 from net.deeplab_v2 import CAFFE, DeepLabV2
-from net.deeplab_weights import caffe_name
+from net.deeplab_weights import caffe_name, save_network
+from step import make_deeplab_seg
+from step.shared.data import DataSet
 from tests.golden.formula_weights_deeplab import fill
 
 CROP = 321
@@ -89,3 +94,32 @@ class PredictDeepLab(Row):
 
     def differences(self, published: torch.Tensor, ours: torch.Tensor) -> dict[str, float]:
         return {"logits": float((published - ours).abs().max())}
+
+
+class MakeDeepLabSeg(StepRow):
+    """The step against the slower of its two parts, which is the network: what the CRF beside it costs."""
+
+    title = "make_deeplab_seg, ResNet-101; as published: its network alone"
+    targets: tuple[Target, ...] = (Target("ratio", 1 / 1.15),)
+
+    def __init__(self, scale: Scale, folder: Path, size: Size | None = None) -> None:
+        super().__init__(scale, folder)
+        weights = self.weights / "deeplab.pth"
+        if not weights.exists():
+            save_network(deeplab(), weights)
+        self.args = replace(
+            self.args, deeplab_weights_name=str(weights), deeplab_out_dir=str(self.here / "deeplab"), overwrite=True
+        )
+        self.ids = list(self.keys)[:4]
+
+    def published_names(self) -> list[str]:
+        return self.ids
+
+    def published_all(self) -> None:
+        deque(make_deeplab_seg.predict(self.args, DataSet(self.args), self.ids, CPU), maxlen=0)
+
+    def ours(self) -> Call:
+        return Call(lambda: make_deeplab_seg.make(self.args, self.ids), len(self.ids))
+
+    def differences(self, published_result: None, ours: None) -> dict[str, float]:
+        return {}

@@ -28,7 +28,7 @@ COMPARISONS: dict[str, tuple[str, ...]] = {
     "make_boundary_label": ("make_boundary_label",),
     "make_sem_seg": ("make_sem_seg",),
     "train_cam": ("train_cam",),
-    "deeplab": ("train_deeplab", "predict_deeplab"),
+    "deeplab": ("train_deeplab", "predict_deeplab", "make_deeplab_seg"),
 }
 ORDER = (
     "walk",

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import inputs
 from benchmarks.crf_rows import DenseCRFRow
-from benchmarks.deeplab_rows import PredictDeepLab, TrainDeepLab
+from benchmarks.deeplab_rows import MakeDeepLabSeg, PredictDeepLab, TrainDeepLab
 from benchmarks.inputs import TINY, Scale
 from benchmarks.loaders import loader_speeds
 from benchmarks.measure import tree_bytes
@@ -48,6 +48,7 @@ ROWS: dict[str, Callable[..., Row]] = {
     "make_sem_seg": MakeSemSeg,
     "train_deeplab": TrainDeepLab,
     "predict_deeplab": PredictDeepLab,
+    "make_deeplab_seg": MakeDeepLabSeg,
 }
 
 
