@@ -28,7 +28,7 @@ coverage: .venv/test-ready
 	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
 soak: .venv/test-ready
-	$(BIN)/python -m pytest --soak -rP -k "kills or damaged" tests/test_interruption.py tests/test_fuzz.py
+	$(BIN)/python -m pytest --soak -rP -k "kills or damaged" tests/test_interruption.py tests/test_fuzz.py tests/step/test_deeplab.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -315,6 +315,24 @@ def test_as_many_processes_as_one(processes, deeplab_args, program, tmp_path_fac
     assert histories[0] == pytest.approx(histories[1], abs=1e-3)
 
 
+def test_amp_reaches_the_network_in_training_and_in_prediction(deeplab_args, tmp_path, monkeypatch):
+    """bfloat16 moves the weights and the predictions a little, not much; float32 is kept in what is saved."""
+    monkeypatch.setattr("misc.run.chain.check_amp", lambda device: None)  # emulated where the CPU has none
+    weights, probabilities = {}, {}
+    for amp in (False, True):
+        changes = {"deeplab_weights_name": tmp_path / f"{amp}.pth", "amp": str(amp).lower()}
+        arguments = deeplab_args(**changes, deeplab_learning_rate=1e-3)
+        assert main([*arguments, "--no_make_deeplab_seg_pass", "--no_eval_deeplab_seg_pass"]) == 0
+        args = read_config(deeplab_args(amp=str(amp).lower(), deeplab_weights_name=tmp_path / "False.pth"))
+        ids = read_list(args.val_list)[:1]
+        (predicted,) = make_deeplab_seg.predict(args, DataSet(args), ids, torch.device("cpu"))
+        weights[amp] = torch.load(tmp_path / f"{amp}.pth", weights_only=True)
+        probabilities[amp] = predicted.probabilities
+    moved = [float((weights[True][name] - tensor).abs().max()) for name, tensor in weights[False].items()]
+    assert 0 < max(moved) < 0.1 and all(tensor.dtype != torch.bfloat16 for tensor in weights[True].values())
+    assert 0 < np.abs(probabilities[True] - probabilities[False]).max() < 0.1
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments(deeplab_args, program, tmp_path, effort):
     """Killed again and again, saved at every look: in the end the files of an undisturbed run."""
