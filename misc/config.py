@@ -156,17 +156,36 @@ class Config:
         "A detector as TorchScript (a program: trust its source) or ONNX; without one: a classical method, weak.",
         of=DATA,
     )
-    saliency_input_size: int = setting(320, "Side of the square the detector sees, pixels.", of="make_saliency", low=8)
-    saliency_mean: tuple[float, float, float] = setting(
-        (0.485, 0.456, 0.406), "Mean of RGB in [0, 1] that the detector expects to be subtracted.", of="make_saliency"
+    saliency_preset: Literal["u2net", "basnet", "isnet", "birefnet", "csnet", "poolnet", "egnet"] | None = setting(
+        None, "Whose detector it is: the defaults of the settings below (default: u2net).", of=DATA
     )
-    saliency_std: tuple[float, float, float] = setting(
-        (0.229, 0.224, 0.225), "Deviation that it expects to be divided by.", of="make_saliency", low=1e-6
+    saliency_input_size: int | None = setting(
+        None,
+        "Side of the square the detector sees, pixels; 0: the image's own size (default: what an ONNX file is bound "
+        "to, else the preset's).",
+        of=DATA,
+        low=0,
     )
-    saliency_output: Literal["probability", "logit"] = setting(
-        "probability",
-        "What it returns; logits go through a sigmoid. Then each map is stretched to [0, 1].",
-        of="make_saliency",
+    saliency_mean: tuple[float, float, float] | None = setting(
+        None,
+        "Mean that the detector expects to be subtracted, of RGB from 0 to 1; with poolnet and egnet of BGR from 0 to "
+        "255 (default: the preset's).",
+        of=DATA,
+    )
+    saliency_std: tuple[float, float, float] | None = setting(
+        None, "Deviation that it expects to be divided by (default: the preset's).", of=DATA, low=1e-6
+    )
+    saliency_map: int | str | None = setting(
+        None,
+        "Which of its outputs is the map: its number from 0, from the end if negative, or its name (default: the "
+        "preset's).",
+        of=DATA,
+    )
+    saliency_output: Literal["probability", "logit"] | None = setting(
+        None, "What that holds; logits go through a sigmoid (default: the preset's).", of=DATA
+    )
+    saliency_stretch: bool | None = setting(
+        None, "Whether each map is stretched to [0, 1] at last (default: the preset's).", of=DATA
     )
 
     # train_backbone
