@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -417,7 +417,7 @@ def read_config(argv: list[str] | None = None) -> Config:
 def _files_first(arguments: list[str]) -> list[str]:
     """The command line with the YAML files in front, as the parser lets what comes later win; InputError for a bad one.
 
-    Files that set nothing are left out: the parser takes them for an error.
+    Files that set nothing, or nothing but null, are said otherwise: the parser takes them for an error.
     """
     files: list[str] = []
     others: list[str] = []
@@ -426,13 +426,17 @@ def _files_first(arguments: list[str]) -> list[str]:
         name, equals, path = argument.partition("=")
         if name != "--config":
             others.append(argument)
-        elif _settings_in(path := path if equals else next(rest, "")):
-            files.append(f"--config={path}")
+        else:
+            content = _settings_in(path := path if equals else next(rest, ""))
+            if any(value is not None for value in content.values()):
+                files.append(f"--config={path}")
+            else:
+                files += [f"--{name}=null" for name in content]
     return files + others
 
 
-def _settings_in(path: str) -> bool:
-    """Whether a YAML file sets anything; InputError if it cannot be read or sets what does not exist."""
+def _settings_in(path: str) -> dict[str, Any]:
+    """What a YAML file sets; InputError if it cannot be read, or what it sets does not exist or gets no value."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -444,11 +448,14 @@ def _settings_in(path: str) -> bool:
         raise InputError(f"{path}{line}: cannot be read as YAML ({what})") from error
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path}: expected lines of 'setting: value'")
-    known = {f.name for f in fields(Config)} | set(ALIASES.values())
-    for name in content or {}:
-        if name not in known:
+    defaults = {f.name: f.default for f in fields(Config)}
+    defaults |= {alias: defaults[name] for name, alias in ALIASES.items()}
+    for name, value in (content or {}).items():
+        if name not in defaults:
             raise InputError(f"{path}: there is no setting {name!r}")
-    return bool(content)
+        if value is None and defaults[name] is not None:
+            raise InputError(f"{path}: {name} has no value: give it one, or leave it out for its default")
+    return content or {}
 
 
 def _parser() -> ArgumentParser:
@@ -476,7 +483,31 @@ def _spell_out(argument: str) -> str:
 
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise InputError(" ".join(str(message).split()))
+        """InputError on one line; where the message names a setting, with the values that this takes, in words."""
+        text = " ".join(str(message).split())
+        for name, hint in get_type_hints(Config).items():
+            if f'"{name}"' in text.partition(":")[0]:
+                value = text.rpartition(": ")[2]
+                raise InputError(f"{name}: {value} is not {_in_words(hint)}")
+        raise InputError(text)
+
+
+WORDS = {int: "whole number", float: "number", str: "text"}
+
+
+def _in_words(hint: Any) -> str:
+    """The values that a setting of this type takes, those apart that stand for none."""
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    if hint is bool:
+        return "true or false"
+    if hint in WORDS:
+        return f"a {WORDS[hint]}"
+    if get_origin(hint) is tuple:
+        count = "" if ... in parts else f"{len(parts)} "
+        return f"a list of {count}{WORDS[parts[0]]}s in brackets"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, parts)) if len(parts) == 2 else f"one of {', '.join(map(str, parts))}"
+    return " or ".join(map(_in_words, parts))
 
 
 def _in_range(value: Any, low: float | None, high: float | None) -> bool:
