@@ -130,7 +130,7 @@ def test_a_bad_detector_is_told_before_anything_runs(no_saliency, tiny_args, tmp
 def test_a_detector_of_another_output_is_told_before_anything_runs(no_saliency, tiny_args, tmp_path, capsys):
     model = save_onnx(tmp_path / "two.onnx", side=48, channels=2)
     arguments = tiny_args(voc12_root=no_saliency, saliency_model=model, saliency_input_size=48)
-    assert "two.onnx returns 1×2×48×48, expected one map" in error_of([*arguments, *MAKE], capsys)
+    assert "two.onnx returns 1×2×48×48 as output 0, expected one map" in error_of([*arguments, *MAKE], capsys)
     assert not (no_saliency / "Sal").exists()
 
 
