@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -156,17 +156,36 @@ class Config:
         "A detector as TorchScript (a program: trust its source) or ONNX; without one: a classical method, weak.",
         of=DATA,
     )
-    saliency_input_size: int = setting(320, "Side of the square the detector sees, pixels.", of="make_saliency", low=8)
-    saliency_mean: tuple[float, float, float] = setting(
-        (0.485, 0.456, 0.406), "Mean of RGB in [0, 1] that the detector expects to be subtracted.", of="make_saliency"
+    saliency_preset: Literal["u2net", "basnet", "isnet", "birefnet", "csnet", "poolnet", "egnet"] | None = setting(
+        None, "Whose detector it is: the defaults of the settings below (default: u2net).", of=DATA
     )
-    saliency_std: tuple[float, float, float] = setting(
-        (0.229, 0.224, 0.225), "Deviation that it expects to be divided by.", of="make_saliency", low=1e-6
+    saliency_input_size: int | None = setting(
+        None,
+        "Side of the square the detector sees, pixels; 0: the image's own size (default: what an ONNX file is bound "
+        "to, else the preset's).",
+        of=DATA,
+        low=0,
     )
-    saliency_output: Literal["probability", "logit"] = setting(
-        "probability",
-        "What it returns; logits go through a sigmoid. Then each map is stretched to [0, 1].",
-        of="make_saliency",
+    saliency_mean: tuple[float, float, float] | None = setting(
+        None,
+        "Mean that the detector expects to be subtracted, of RGB from 0 to 1; with poolnet and egnet of BGR from 0 to "
+        "255 (default: the preset's).",
+        of=DATA,
+    )
+    saliency_std: tuple[float, float, float] | None = setting(
+        None, "Deviation that it expects to be divided by (default: the preset's).", of=DATA, low=1e-6
+    )
+    saliency_map: int | str | None = setting(
+        None,
+        "Which of its outputs is the map: its number from 0, from the end if negative, or its name (default: the "
+        "preset's).",
+        of=DATA,
+    )
+    saliency_output: Literal["probability", "logit"] | None = setting(
+        None, "What that holds; logits go through a sigmoid (default: the preset's).", of=DATA
+    )
+    saliency_stretch: bool | None = setting(
+        None, "Whether each map is stretched to [0, 1] at last (default: the preset's).", of=DATA
     )
 
     # train_backbone
@@ -398,7 +417,7 @@ def read_config(argv: list[str] | None = None) -> Config:
 def _files_first(arguments: list[str]) -> list[str]:
     """The command line with the YAML files in front, as the parser lets what comes later win; InputError for a bad one.
 
-    Files that set nothing are left out: the parser takes them for an error.
+    Files that set nothing, or nothing but null, are said otherwise: the parser takes them for an error.
     """
     files: list[str] = []
     others: list[str] = []
@@ -407,13 +426,17 @@ def _files_first(arguments: list[str]) -> list[str]:
         name, equals, path = argument.partition("=")
         if name != "--config":
             others.append(argument)
-        elif _settings_in(path := path if equals else next(rest, "")):
-            files.append(f"--config={path}")
+        else:
+            content = _settings_in(path := path if equals else next(rest, ""))
+            if any(value is not None for value in content.values()):
+                files.append(f"--config={path}")
+            else:
+                files += [f"--{name}=null" for name in content]
     return files + others
 
 
-def _settings_in(path: str) -> bool:
-    """Whether a YAML file sets anything; InputError if it cannot be read or sets what does not exist."""
+def _settings_in(path: str) -> dict[str, Any]:
+    """What a YAML file sets; InputError if it cannot be read, or what it sets does not exist or gets no value."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -425,11 +448,14 @@ def _settings_in(path: str) -> bool:
         raise InputError(f"{path}{line}: cannot be read as YAML ({what})") from error
     if content is not None and not isinstance(content, dict):
         raise InputError(f"{path}: expected lines of 'setting: value'")
-    known = {f.name for f in fields(Config)} | set(ALIASES.values())
-    for name in content or {}:
-        if name not in known:
+    defaults = {f.name: f.default for f in fields(Config)}
+    defaults |= {alias: defaults[name] for name, alias in ALIASES.items()}
+    for name, value in (content or {}).items():
+        if name not in defaults:
             raise InputError(f"{path}: there is no setting {name!r}")
-    return bool(content)
+        if value is None and defaults[name] is not None:
+            raise InputError(f"{path}: {name} has no value: give it one, or leave it out for its default")
+    return content or {}
 
 
 def _parser() -> ArgumentParser:
@@ -457,7 +483,31 @@ def _spell_out(argument: str) -> str:
 
 class _OneLineParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise InputError(" ".join(str(message).split()))
+        """InputError on one line; where the message names a setting, with the values that this takes, in words."""
+        text = " ".join(str(message).split())
+        for name, hint in get_type_hints(Config).items():
+            if f'"{name}"' in text.partition(":")[0]:
+                value = text.rpartition(": ")[2]
+                raise InputError(f"{name}: {value} is not {_in_words(hint)}")
+        raise InputError(text)
+
+
+WORDS = {int: "whole number", float: "number", str: "text"}
+
+
+def _in_words(hint: Any) -> str:
+    """The values that a setting of this type takes, those apart that stand for none."""
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    if hint is bool:
+        return "true or false"
+    if hint in WORDS:
+        return f"a {WORDS[hint]}"
+    if get_origin(hint) is tuple:
+        count = "" if ... in parts else f"{len(parts)} "
+        return f"a list of {count}{WORDS[parts[0]]}s in brackets"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, parts)) if len(parts) == 2 else f"one of {', '.join(map(str, parts))}"
+    return " or ".join(map(_in_words, parts))
 
 
 def _in_range(value: Any, low: float | None, high: float | None) -> bool:

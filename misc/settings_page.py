@@ -17,7 +17,8 @@ if need be): defaults < YAML < command line. A switch takes `--x`, `--x true`, `
 
 A step's settings are kept in the manifest of its files: [other values are refused](reliability.md) until the files are
 made anew. Those of the last three groups are not: they name files, or say how a run goes about its work. What they
-stand for may be: the content of what is read, and who computes the CRFs (`crf_backend`, as `auto` was understood).
+stand for may be: the content of what is read, how a detector is fed and read (`saliency_…`, presets and files looked
+up), and who computes the CRFs (`crf_backend`, as `auto` was understood).
 """
 TITLES = {DATA: "What is read", FILES: "Where files are written", RUN: "How it runs"}
 

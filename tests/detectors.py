@@ -56,3 +56,40 @@ def save_onnx(path: Path, *, side: int, channels: int = 1) -> Path:
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
+
+
+def save_mixer(
+    path: Path,
+    outputs: dict[str, list[list[float]]],
+    *,
+    size: tuple[int | str, int | str] = (16, 16),
+    half: bool = False,
+    channels_last: bool = False,
+) -> Path:
+    """A network of matrices: each channel of an output is a sum of the input's channels times its row.
+
+    outputs   name → a row of three factors for each of its channels
+    size      (height, width) of the input, names where they may vary
+    half      float16
+    """
+    kind, dtype = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
+
+    def shape(channels: int) -> list[int | str]:
+        return [1, *size, channels] if channels_last else [1, channels, *size]
+
+    nodes, weights = [], []
+    for name, rows in outputs.items():
+        matrix = np.array(rows, dtype)
+        weights.append(numpy_helper.from_array(matrix.T if channels_last else matrix[:, :, None, None], f"of {name}"))
+        nodes.append(helper.make_node("MatMul" if channels_last else "Conv", ["image", f"of {name}"], [name]))
+    graph = helper.make_graph(
+        nodes,
+        "mixer",
+        [helper.make_tensor_value_info("image", kind, shape(3))],
+        [helper.make_tensor_value_info(name, kind, shape(len(rows))) for name, rows in outputs.items()],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path

@@ -99,7 +99,8 @@ def difference(then: Origin, now: Origin, step: str) -> str:
             found.append(f"this version of the project computes {name} otherwise")
         for kind in ("settings", "inputs"):
             old, new = then.steps[name][kind], now.steps[name][kind]
-            for key in sorted(old.keys() | new.keys()):
+            # first what both tell of: what only one does may follow from it
+            for key in sorted(old.keys() | new.keys(), key=lambda key: (key not in old or key not in new, key)):
                 if old.get(key) != new.get(key):
                     found.append(f"{key}{ours}: {_then_and_now(old.get(key), new.get(key))}")
     if not found:  # where two inputs come from different runs of one step, `steps` tells of one of them only

@@ -186,8 +186,48 @@ def test_refused_by_name_in_yaml(tmp_path, text, named):
     assert "\n" not in str(error.value)
 
 
-def test_null_stands_for_the_default_where_that_is_none(tmp_path):
-    config = read_config([yaml(tmp_path, "infer_list: null\nnum_workers: null\n")])
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("deeplab_depth", "7", "50 or 101"),
+        ("method", "irn", "sbe or bes"),
+        ("saliency_preset", "u3net", "u2net, basnet"),
+        ("voc_submission", "x", "comp5 or comp6"),
+        ("seed", "five", "a whole number"),
+        ("num_workers", "[1]", "a whole number"),
+        ("beta", "x", "a number"),
+        ("amp", "3", "true or false"),
+        ("train_deeplab_pass", "3", "true or false"),
+        ("cam_resize_long", "[3]", "2 whole numbers in brackets"),
+        ("cam_scales", "x", "numbers in brackets"),
+        ("saliency_mean", "[1, 2]", "3 numbers in brackets"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_told_with_those_that_are_right(tmp_path, name, value, allowed):
+    for arguments in ([f"--{name}={value}"], [yaml(tmp_path, f"{name}: {value}")]):
+        with pytest.raises(InputError) as error:
+            read_config(arguments)
+        text = str(error.value)
+        assert text.startswith(f"{name}: ") and value in text and allowed in text
+        assert not re.search("typing|class|tuple|Union|Literal|NoneType|Parser", text)
+
+
+@pytest.mark.parametrize("name", ["seed", "voc12_root", "cam_scales", "train_bes_pass", "deeplab_depth"])
+@pytest.mark.parametrize("rest", ["", "beta: 3\n"])
+def test_a_name_without_a_value(tmp_path, name, rest):
+    with pytest.raises(InputError, match=rf"settings\.yaml: {name} has no value"):
+        read_config([yaml(tmp_path, f"{name}:\n{rest}")])
+
+
+def test_a_name_without_a_value_takes_back_what_an_earlier_file_says(tmp_path):
+    first = yaml(tmp_path, "infer_list: mine.txt\nnum_workers: 3\n", "first.yaml")
+    config = read_config([first, yaml(tmp_path, "infer_list:\n")])
+    assert config.infer_list is None and config.num_workers == 3
+
+
+@pytest.mark.parametrize("text", ["infer_list: null\nnum_workers: null\n", "infer_list:\n", "infer_list:\nbeta: 5\n"])
+def test_null_stands_for_the_default_where_that_is_none(tmp_path, text):
+    config = read_config([yaml(tmp_path, text)])
     assert config.infer_list is None and config.num_workers is None
     assert config.infer_list_or_default == config.train_list
     assert config.workers >= 1

@@ -1,5 +1,7 @@
 """make_saliency through the command line: with a detector, without one, and what it refuses."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 from misc.formats.images import read_image, software_of, write_grey
 from misc.method.robust_background import robust_background_saliency
 from run_sample import main
-from tests.detectors import save_onnx, save_torchscript
+from tests.detectors import save_mixer, save_onnx, save_torchscript
 from tests.test_chain import error_of, only
 from voc12.image_set import read_list
 
@@ -128,5 +130,82 @@ def test_a_bad_detector_is_told_before_anything_runs(no_saliency, tiny_args, tmp
 def test_a_detector_of_another_output_is_told_before_anything_runs(no_saliency, tiny_args, tmp_path, capsys):
     model = save_onnx(tmp_path / "two.onnx", side=48, channels=2)
     arguments = tiny_args(voc12_root=no_saliency, saliency_model=model, saliency_input_size=48)
-    assert "two.onnx returns 1×2×48×48, expected one map" in error_of([*arguments, *MAKE], capsys)
+    assert "two.onnx returns 1×2×48×48 as output 0, expected one map" in error_of([*arguments, *MAKE], capsys)
+    assert not (no_saliency / "Sal").exists()
+
+
+def mixer(path: Path, *row: float) -> Path:
+    """A detector that is one matrix: its map is a sum of the channels it sees."""
+    return save_mixer(path, {"side": [[1, 1, 1], [0, 0, 0]], "map": [list(row)]}, size=(32, 32))
+
+
+PLAIN = {"saliency_mean": "[0, 0, 0]", "saliency_std": "[1, 1, 1]", "saliency_map": "map"}  # colours from 0 to 1
+
+
+def test_the_manifest_holds_what_presets_and_the_file_came_to(no_saliency, tiny_args, tmp_path, capsys):
+    settings = {"voc12_root": no_saliency, "saliency_model": mixer(tmp_path / "a.onnx", 1, 0, 0)}
+    by_preset = {"saliency_preset": "poolnet", "saliency_map": -1}
+    assert main([*tiny_args(**settings, **by_preset), *MAKE]) == 0, capsys.readouterr().err
+    manifest = json.loads((no_saliency / "Sal" / "manifest.json").read_text(encoding="utf-8"))
+    inputs = manifest["steps"]["make_saliency"]["inputs"]
+    assert inputs["saliency_input_size"] == "32×32" and inputs["saliency_mean"] == "[104.007, 116.669, 122.679]"
+    assert (inputs["saliency_map"], inputs["saliency_output"], inputs["saliency_stretch"]) == ("-1", "logit", "false")
+    one_by_one = {**by_preset, "saliency_preset": "egnet", "saliency_input_size": 32, "saliency_stretch": "false"}
+    assert main([*tiny_args(**settings, **one_by_one), *MAKE]) == 0  # the same in other words
+    out = capsys.readouterr().out
+    assert "finished already" in out
+    assert "no manifest" not in out  # nothing here has one, and no detector will
+    another = error_of([*tiny_args(**settings, **by_preset, saliency_stretch="true"), *MAKE], capsys)
+    assert "saliency_stretch: false then, true now" in another and "--overwrite" in another
+    save_mixer(tmp_path / "a.onnx", {"side": [[1, 1, 1]], "map": [[0, 1, 0]]}, size=(32, 32))
+    assert "saliency_model: another content" in error_of([*tiny_args(**settings, **by_preset), *MAKE], capsys)
+
+
+def test_where_and_how_the_detector_runs_is_logged(no_saliency, tiny_args, tmp_path, capsys):
+    settings = {"voc12_root": no_saliency, "saliency_model": mixer(tmp_path / "a.onnx", 1, 0, 0), **PLAIN}
+    assert main([*tiny_args(**settings), *MAKE]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "a.onnx: onnxruntime: CPUExecutionProvider; input_size 32×32, map map, output probability, stretch true" in out
+    )
+
+
+ABOUT_PIXELS, ABOUT_LOGITS = "are saliency_mean and saliency_std the detector's?", "--saliency_output probability"
+
+
+@pytest.mark.parametrize(
+    ("row", "output", "largest", "question"),
+    [
+        ((0.33, 0.33, 0.33), "probability", (0.99, 0.50, 0.33, 0.99), None),
+        ((0.01, 0.01, 0.01), "probability", (0.03, 0.02, 0.01, 0.03), ABOUT_PIXELS),
+        ((-9.0, -9.0, -9.0), "logit", (-13.55, -9, -9, -9), ABOUT_PIXELS),
+        ((0.33, 0.33, 0.33), "logit", (0.99, 0.50, 0.33, 0.99), ABOUT_LOGITS),
+        ((9.0, -9.0, 0.0), "logit", (0, 9, 9, 0), None),
+    ],
+)
+def test_outputs_that_look_wrong_are_asked_about_at_the_end(
+    no_saliency, tiny_args, tmp_path, row, output, largest, question, capsys
+):
+    colours = [(255, 255, 255), (128, 128, 128), (255, 0, 0), (0, 255, 0)]
+    for number, image_id in enumerate(train_ids(no_saliency)):  # each image shows a colour and the one after it
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[:32], image[32:] = colours[number], colours[(number + 1) % 4]
+        Image.fromarray(image).save(no_saliency / "JPEGImages" / f"{image_id}.jpg", quality=100, subsampling=0)
+    settings = {"voc12_root": no_saliency, "saliency_model": mixer(tmp_path / "a.onnx", *row), **PLAIN}
+    assert main([*tiny_args(**settings, saliency_output=output), *MAKE]) == 0, capsys.readouterr().err
+    log, _, end = capsys.readouterr().out.rpartition("done\n")
+    found = re.search(r"largest output over 4 images (\S+), median ([^\s:]+)", log)
+    assert found is not None
+    assert [float(number) for number in found.groups()] == pytest.approx([max(largest), np.median(largest)], abs=0.1)
+    assert question in end if question else "largest output" not in end
+
+
+def test_settings_that_cannot_be_are_told_before_anything_runs(no_saliency, tiny_args, tmp_path, capsys):
+    settings = {"voc12_root": no_saliency}
+    assert "name it with --saliency_model" in error_of([*tiny_args(**settings, saliency_preset="u2net"), *MAKE], capsys)
+    settings["saliency_model"] = mixer(tmp_path / "a.onnx", 1, 0, 0)
+    error = error_of([*tiny_args(**settings, saliency_mean="[123.7, 116.3, 103.5]"), *MAKE], capsys)
+    assert "saliency_mean" in error and "above 1" in error
+    error = error_of([*tiny_args(**settings, saliency_map="sal"), *MAKE], capsys)
+    assert "a.onnx has no output sal" in error and "0 (side): 1×2×32×32, 1 (map): 1×1×32×32" in error
     assert not (no_saliency / "Sal").exists()
