@@ -36,7 +36,7 @@ def plan(args: Config) -> Plan:
         ids=ids,
         reads=[*lists, Images(data, ids), Labels(data, ids), network],
         makes=PerImage(lambda i: [paths.cam(args, i)], leftovers=table_paths(paths.cam_scores_json(args))),
-        version=2,  # 1 added up the maps by torch, whose last bit depends on the machine
+        version=2,  # 1 resized the maps by torch, whose last bit depends on the number of threads
     )
 
 

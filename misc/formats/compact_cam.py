@@ -41,7 +41,7 @@ class ScaleMaps(NamedTuple):
     def fault(self) -> str | None:
         """What is wrong with the scores, if anything."""
         # no sum is larger than that of the maxima; NaN is not smaller than anything
-        if not sum(float(maps.max()) for maps in self.maps) <= np.finfo(np.float32).max:
+        if not sum(float(maps.max()) for maps in self.maps) <= float(np.finfo(np.float32).max):
             return "the maps hold NaN or infinity"
         return "the maps hold scores below 0" if any((maps < 0).any() for maps in self.maps) else None
 

@@ -66,14 +66,17 @@ def test_the_sum_by_hand():
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 250), (375, 500), (480, 640)])
 @pytest.mark.parametrize("scales", [SCALES, (1.0,), (0.01, 3.7)])
 def test_as_torch_resizes(size, scales):
+    """In double precision: in float32, torch rounds the places of the pixels, too."""
     maps = maps_of(size, scales=scales)
     grid, padded = [(side - 1) // 4 + 1 for side in size], [-(-side // 16) * 16 for side in size]
     for found, target in zip(maps.merged(), (grid, padded), strict=True):
-        resized = (F.interpolate(torch.from_numpy(each)[None], target, mode="bilinear")[0] for each in maps.maps)
+        resized = (
+            F.interpolate(torch.from_numpy(each)[None].double(), target, mode="bilinear")[0] for each in maps.maps
+        )
         total = sum(resized)[:, : found.shape[1], : found.shape[2]]
         expected = total / (total.amax(dim=(1, 2), keepdim=True) + 1e-5)
         assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-6, rtol=0)
         assert found.min() >= 0 and found.max() <= 1
 
 
@@ -184,7 +187,7 @@ def entries_of(**changes: object) -> dict[str, object]:
         (entries_of(size=np.array([33, 70])), "maps_0"),
         (entries_of(size=np.array([-5, 50])), "maps_0"),
         (entries_of(size=np.array([10**9, 10**9])), "maps_0"),
-        (entries_of(size=np.array([35, 50])), "another image size"),
+        (entries_of(size=np.array([33, 49])), "another image size"),
         (entries_of(scales=np.array([1.0, 0.5, 1.5, np.nan])), "scales"),
         (entries_of(scales=np.array([1.0, 0.5, 1.5, np.inf])), "scales"),
         (entries_of(scales=np.array([1e-9, 0.5, 1.5, 2.0])), "scales"),
