@@ -220,6 +220,12 @@ class Config:
     cam_scales: tuple[float, ...] = setting(
         (1.0, 0.5, 1.5, 2.0), "Scales whose maps are added up.", of="make_cam", low=0.01, high=16
     )
+    cam_file: Literal["published", "compact"] = setting(
+        "published",
+        "What its files hold: the maps (keys, cam, high_res), or what they are made of, in 1/36 of the bytes, which "
+        "every step reads as well (docs/cams.md).",
+        of="make_cam",
+    )
     cam_out_dir: str = setting("result/cam", "The maps, ID.npy, of make_cam or of another method.", of=FILES)
     cam_format: Literal["auto", "sbe", "classes", "crf", "clip-es"] = setting(
         "auto",

@@ -63,15 +63,19 @@ def bilinear_part(image: np.ndarray, size: tuple[int, int], rows: slice, columns
     rows, columns  of the resized image, within `size`
     Returns   (rows, columns, 3) float32
     """
-    top, bottom, down = _neighbours(image.shape[0], size[0], rows)
-    left, right, across = _neighbours(image.shape[1], size[1], columns)
+    top, bottom, down = neighbours(image.shape[0], size[0], rows)
+    left, right, across = neighbours(image.shape[1], size[1], columns)
     upper, lower = image[top].astype(np.float32), image[bottom].astype(np.float32)
     lines = upper + (lower - upper) * down[:, None, None]
     return lines[:, left] + (lines[:, right] - lines[:, left]) * across[:, None]
 
 
-def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each place the two source pixels it lies between, and its distance from the first."""
+def neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where bilinear resizing from `source` to `target` pixels on a line takes the values of a part of them from.
+
+    Returns   for each place the two source pixels it lies between, int64, and its distance from the first in [0, 1),
+              float32.
+    """
     place = ((np.arange(target)[part] + 0.5) * source / target - 0.5).clip(0, source - 1)
     first = place.astype(np.int64)
     return first, np.minimum(first + 1, source - 1), (place - first).astype(np.float32)

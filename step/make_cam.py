@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.tables import table_paths
-from misc.formats.cam_file import CAM, write_cam
+from misc.formats.cam_file import CAM, write_cam, write_compact_cam
 from misc.formats.checkpoint import load_network
-from misc.pixels import normalised_pair, stride4
+from misc.formats.compact_cam import ScaleMaps
+from misc.pixels import normalised_pair
 from misc.run.device import autocast, loading_threads, pick_device, to_device
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
@@ -23,8 +23,6 @@ from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
-
-EPSILON = 1e-5  # published: added to the maximum that a map is divided by
 
 
 def plan(args: Config) -> Plan:
@@ -38,6 +36,7 @@ def plan(args: Config) -> Plan:
         ids=ids,
         reads=[*lists, Images(data, ids), Labels(data, ids), network],
         makes=PerImage(lambda i: [paths.cam(args, i)], leftovers=table_paths(paths.cam_scores_json(args))),
+        version=2,  # 1 resized the maps by torch, whose last bit depends on the number of threads
     )
 
 
@@ -50,52 +49,41 @@ def make(args: Config, ids: list[str]) -> None:
     workers = loading_threads(args.workers, device)
     images = load_each(ScaledImages(ids, data.root, args.cam_scales), len(ids), workers=workers)
 
-    def cams() -> Iterator[tuple[str, CAM]]:
+    def maps_of_images() -> Iterator[tuple[str, ScaleMaps]]:
         for image_id, size, scaled in images:
             keys = data.labels[image_id]
             with autocast(device, args.amp):
-                cam = CAM(keys, *multi_scale_cam(model, scaled, keys, size, device))
-            if not np.isfinite(cam.cam_full).all():
+                maps = maps_of_scales(model, scaled, keys, device)
+            found = ScaleMaps(keys, tuple(size), args.cam_scales if maps else (), maps)
+            if found.fault():
                 raise InputError(f"{args.cam_weights_name}: this network's maps of {image_id} are not finite")
-            yield image_id, cam
+            yield image_id, found
 
-    def save(item: tuple[str, CAM]) -> None:
-        write_cam(paths.cam(args, item[0]), item[1])
+    def save(item: tuple[str, ScaleMaps]) -> None:
+        image_id, maps = item
+        if args.cam_file == "compact":
+            write_compact_cam(paths.cam(args, image_id), maps)
+        else:
+            write_cam(paths.cam(args, image_id), CAM(maps.keys, *maps.merged()))
 
-    for _ in parallel_map(save, cams(), workers=1, desc="make_cam", total=len(ids)):
+    # a GPU makes maps faster than one thread adds them up
+    savers = 1 if device.type == "cpu" else max(1, args.workers)
+    for _ in parallel_map(save, maps_of_images(), workers=savers, desc="make_cam", total=len(ids)):
         pass
 
 
 @torch.inference_mode()
-def multi_scale_cam(
-    model: ResNet50CAM,
-    scaled: Sequence[torch.Tensor],
-    keys: np.ndarray,
-    size: tuple[int, int],
-    device: torch.device,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the maps of an image over its scales and divide each class by its maximum.
+def maps_of_scales(
+    model: ResNet50CAM, scaled: Sequence[torch.Tensor], keys: np.ndarray, device: torch.device
+) -> list[np.ndarray]:
+    """The maps of an image at each scale, as the network gives them; none if it has no classes.
 
     scaled    for each scale (H·s, W·s, 3) uint8 RGB
     keys      (K,) int64, the classes of the image
-    size      (H, W) of the image
-    Returns   maps at stride 4 (K, h, w) and at full size (K, H, W), float32 in [0, 1].
+    Returns   for each scale (K, ⌈H·s/16⌉, ⌈W·s/16⌉) float32 ≥ 0.
     """
-    height, width = size
-    grid = stride4(height), stride4(width)
-    padded = -(-height // 16) * 16, -(-width // 16) * 16
     if len(keys) == 0:
-        return np.zeros((0, *grid), np.float32), np.zeros((0, *size), np.float32)
+        return []
     classes = torch.from_numpy(keys).to(device)
-    cam_s4 = torch.zeros((), device=device)
-    cam_full = torch.zeros((), device=device)
-    for image in scaled:
-        cam = model.cam(normalised_pair(image, device), classes)[None].float()
-        cam_s4 = cam_s4 + F.interpolate(cam, grid, mode="bilinear", align_corners=False)[0]
-        cam_full = cam_full + F.interpolate(cam, padded, mode="bilinear", align_corners=False)[0]
-    cam_full = cam_full[:, :height, :width]
-    return divide_by_maximum(cam_s4), divide_by_maximum(cam_full)
-
-
-def divide_by_maximum(cam: torch.Tensor) -> np.ndarray:
-    return (cam / (cam.amax(dim=(1, 2), keepdim=True) + EPSILON)).cpu().numpy()
+    maps = [model.cam(normalised_pair(image, device), classes).float() for image in scaled]
+    return [each.contiguous().cpu().numpy() for each in maps]  # only now, lest a GPU wait after each scale

@@ -270,3 +270,28 @@ def test_an_evaluation_goes_with_the_masks_it_is_of(tiny_args, tmp_path, capsys)
     assert main([*tiny_args(sem_seg_bg_thres=0.9), *only("make_sem_seg"), "--overwrite"]) == 0
     assert not scores.exists()
     assert (tmp_path / "cam_out_dir" / "eval_cam.json").exists()
+
+
+@pytest.mark.slow
+def test_compact_cams_change_nothing_that_is_made_of_them(tiny_args, tmp_path, capsys):
+    """Masks, tables, a picture; and expanded, the files are the published ones."""
+    from misc.expand_cams import main as expand
+    from step.report.view import main as view
+
+    made = []
+    for form in ("published", "compact"):
+        assert main(tiny_args(cam_file=form)) == 0, capsys.readouterr().err
+        assert view(["demo_00000", *tiny_args(cam_file=form)]) == 0, capsys.readouterr().err
+        files = files_below(tmp_path)
+        made.append({name: content for name, content in files.items() if "manifest.json" not in name})
+        if form == "compact":
+            assert expand([str(tmp_path / "cam_out_dir"), str(tmp_path / "expanded")]) == 0
+        for path in tmp_path.rglob("*"):
+            if path.is_file() and "expanded" not in path.parts:
+                path.unlink()
+    published, compact = made
+    cams = {name for name in published if name.startswith("cam_out_dir/") and name.endswith(".npy")}
+    assert cams and len(published) > 6 * len(cams)
+    assert {name for name in published if published[name] != compact[name]} == cams
+    for name in cams:
+        assert (tmp_path / "expanded" / Path(name).name).read_bytes() == published[name]

@@ -13,7 +13,7 @@ FLOORS = (
     ("misc",),  # errors, files, config, pixels, native: the ground
     ("misc.formats",),
     ("misc.run", "misc.crf"),
-    ("misc.evaluation", "misc.method"),
+    ("misc.evaluation", "misc.method", "misc.expand_cams"),
     ("misc.train",),
     ("misc.report",),
     ("net.cpu",),

@@ -20,9 +20,10 @@ from torch import nn
 
 from misc.config import read_config
 from misc.errors import InputError
-from misc.formats.cam_file import CAM, read_cam, write_cam
+from misc.formats.cam_file import CAM, read_cam, write_cam, write_compact_cam
 from misc.formats.cam_formats import read_any_cam
 from misc.formats.checkpoint import read_state
+from misc.formats.compact_cam import ScaleMaps
 from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.formats.score_file import read_scores, write_scores
 from misc.run.manifest import Manifest, Origin
@@ -85,6 +86,13 @@ def cams(folder: Path) -> list[bytes]:
     content = {"keys": torch.tensor([1, 3]), "cam": torch.from_numpy(maps), "high_res": full}
     ours = saved(lambda path: write_cam(path, CAM(np.array([1, 3]), maps, full)), folder)
     return [ours, npy(content, 2), npy(content, 5), npy(Evil(), 2), npy({"keys": Evil()}, 4)]
+
+
+def compact_cams(folder: Path) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    maps = [rng.random((2, 1, 1), np.float32), rng.random((2, 2, 3), np.float32)]
+    compact = ScaleMaps(np.array([1, 3]), (16, 24), (0.5, 2.0), maps)
+    return [saved(lambda path: write_compact_cam(path, compact), folder), npy(compact.entries(), 2)]
 
 
 def cams_of_others(folder: Path) -> list[bytes]:
@@ -155,6 +163,7 @@ ORIGIN = Origin({"fit": {"settings": {"rate": 0.1, "sides": [1, 2]}, "inputs": {
 READERS = {
     "cam": Reader(lambda p: read_cam(p, size=(6, 9), n_classes=20), "a.npy", cams),
     "published cam": Reader(read_cam, "a.npy", lambda folder: [(GOLDEN / "upstream_cam_file.npy").read_bytes()]),
+    "compact cam": Reader(read_cam, "a.npy", compact_cams),
     "cam of another method": Reader(
         lambda p: read_any_cam(p, size=(6, 9), labels=np.array([1, 3]), n_classes=20), "a.npy", cams_of_others
     ),

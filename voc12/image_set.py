@@ -24,8 +24,9 @@ class VOCRoot:
 
     def image(self, image_id: str) -> Path:
         """The image's file; where there is none, the name that VOC gives it."""
-        candidates = [self.root / "JPEGImages" / f"{image_id}{ending}" for ending in IMAGE_ENDINGS]
-        return next((path for path in candidates if os.path.isfile(path)), candidates[0])
+        folder = self.root / "JPEGImages"
+        candidates = (folder / f"{image_id}{ending}" for ending in IMAGE_ENDINGS)
+        return next((path for path in candidates if os.path.isfile(path)), folder / f"{image_id}{IMAGE_ENDINGS[0]}")
 
     @property
     def saliency_folder(self) -> Path:

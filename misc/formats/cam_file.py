@@ -1,4 +1,4 @@
-"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them.
+"""CAM files in the community's format (IRN, BES, SBE), read without running any code in them, and compact ones.
 
 What they hold: docs/method.md, section 2. `misc.formats.cam_formats` reads those of other methods as well.
 """
@@ -16,6 +16,7 @@ import torch
 
 from misc.errors import InputError, reason
 from misc.files import replacing
+from misc.formats.compact_cam import ScaleMaps, from_entries, is_compact
 from misc.pixels import stride4
 
 ENTRIES = ("keys", "cam", "high_res")
@@ -42,6 +43,15 @@ def write_cam(path: str | Path, cam: CAM) -> None:
         "cam": torch.from_numpy(cam.cam_s4),
         "high_res": cam.cam_full,
     }
+    _write(path, content)
+
+
+def write_compact_cam(path: str | Path, maps: ScaleMaps) -> None:
+    """Save the maps of each scale: a pickled dict of arrays, about 1/36 of a published file's bytes."""
+    _write(path, maps.entries())
+
+
+def _write(path: str | Path, content: dict[str, Any]) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
         ArrayPickler(file, protocol=4).dump(np.array(content, dtype=object))
@@ -65,13 +75,13 @@ class ArrayPickler(pickle.Pickler):
 
 
 def read_cam(path: str | Path, *, size: tuple[int, int] | None = None, n_classes: int | None = None) -> CAM:
-    """Read a CAM file.
+    """Read a CAM file, published or compact.
 
     size       (H, W) of the image the maps must fit, if known
     n_classes  C, if the keys are to be checked
     Raises     InputError if the file is missing, unreadable, holds anything but arrays, or does not fit.
     """
-    entries = read_entries(path)
+    entries = read_entries(path, size=size)
     for name in ENTRIES:
         if name not in entries.names:
             raise InputError(f"{path}: not a CAM file, it has no {name!r}")
@@ -135,11 +145,25 @@ class Entries:
             raise InputError(f"{self.path}: cannot be read as a CAM file ({name}: {reason(error)})") from error
 
 
-def read_entries(path: str | Path) -> Entries:
-    """Read a file that np.save made of a dict.
+def read_entries(path: str | Path, *, size: tuple[int, int] | None = None) -> Entries:
+    """Read a file that np.save made of a dict. Of a compact CAM, these are the entries of the published one.
 
+    size      (H, W) of the image, if known: a compact CAM of another size is not even added up
     Raises    InputError if it is missing or anything else.
     """
+    entries = _stored_entries(path)
+    if not is_compact(entries.names):
+        return entries
+    try:
+        maps = from_entries(entries)
+        if size is not None and maps.size != tuple(size):
+            raise ValueError(f"made for another image size: {maps.size}, expected {tuple(size)}")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Entries(path, dict(zip(ENTRIES, (maps.keys, *maps.merged()), strict=True)))
+
+
+def _stored_entries(path: str | Path) -> Entries:
     try:
         file = io.BytesIO(Path(path).read_bytes())
         one_byte = np.lib.format.read_magic(file) == (1, 0)
@@ -235,6 +259,8 @@ def _name(value: Any) -> str | int | None:
 
 
 def _array(value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):  # of a compact CAM, added up here: a pickle only asks for arrays
+        return value
     kind = value.kind if isinstance(value, _Call) else type(value).__name__
     if kind == "tensor of":
         return _array(value.args[0])

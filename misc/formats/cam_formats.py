@@ -2,7 +2,8 @@
 
 The names of a file's entries tell four families apart:
 
-sbe       {"keys", "cam", "high_res"}: IRN, BES, SBE. Without "cam", the strided maps are made of the full ones.
+sbe       {"keys", "cam", "high_res"}: IRN, BES, SBE. Without "cam", the strided maps are made of the full ones. A
+          compact file of make_cam, {"keys", "size", "scales", "maps_0" …}, is read as if it had these.
 classes   {class from 0: (H, W) map}: SEAM, EPS, L2G, MCTformer.
 crf       {0: background, class + 1: (H, W) map}: CRF scores of the same methods.
 clip-es   {"keys", "attn_highres"}: CLIP-ES, whose keys count from 0 as well, or are [0, class + 1…] where the
@@ -87,7 +88,7 @@ def read_any_cam(
     Returns     the maps in the order of their classes; a class of the labels may have none.
     Raises      InputError if the file is missing or unreadable, does not fit, or its format remains in doubt.
     """
-    entries = read_entries(path)
+    entries = read_entries(path, size=size)
     shown = {int(label) for label in labels}
     try:
         stored = _stored(entries, cam_format, n_classes)

@@ -3,8 +3,10 @@
 Each function returns what is wrong, or None. It finds what is missing, cut short or of another kind, not damage within.
 """
 
+import os
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -21,19 +23,23 @@ def file_fault(path: Path) -> str | None:
         return cam_fault(path)
     if path.suffix == ".npz":
         return scores_fault(path)
-    return image_fault(path) or (None if _last_bytes(path, len(PNG_END)) == PNG_END else "cut short")
+    return image_fault(path, last=PNG_END)
 
 
-def image_fault(path: Path) -> str | None:
-    """Look at an image: its header and the mark at its end; the pixels are decoded only if the mark is not there."""
+def image_fault(path: Path, *, last: bytes = b"") -> str | None:
+    """Look at an image: its header and the mark at its end; the pixels are decoded only if the mark is not there.
+
+    last      what its bytes have to end in
+    """
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file, Image.open(file) as image:
+            end = _last_bytes(file, 64)  # some writers put a few bytes behind the mark
             mark = END_MARKS.get(image.format or "")
-            if mark is None or mark not in _last_bytes(path, 64):  # some writers put a few bytes behind the mark
+            if mark is None or mark not in end:
                 image.load()
+            return None if end.endswith(last) else "cut short"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error).removesuffix(f" {str(path)!r}")
-    return None
+        return str(error).partition(" <_io.")[0].removesuffix(f" {str(path)!r}")
 
 
 def cam_fault(path: Path) -> str | None:
@@ -42,7 +48,7 @@ def cam_fault(path: Path) -> str | None:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 return "not a .npy file"
-        return None if _last_bytes(path, 1) == b"." else "cut short, or an array instead of a dict"
+            return None if _last_bytes(file, 1) == b"." else "cut short, or an array instead of a dict"
     except OSError as error:
         return str(error.strerror)
 
@@ -57,7 +63,10 @@ def scores_fault(path: Path) -> str | None:
     return f"it has no {min(lacking)}" if lacking else None
 
 
-def _last_bytes(path: Path, count: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - count))
-        return file.read()
+def _last_bytes(file: BinaryIO, count: int) -> bytes:
+    """The end of a file, which stays where it is."""
+    place = file.tell()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+    end = file.read()
+    file.seek(place)
+    return end

@@ -40,6 +40,7 @@ class Ledger:
         self._makers: dict[str, Manifest | None] = {}  # by the real path of each place that steps read
         self._origins: dict[str, Origin] = {}
         self._finished: dict[str, dict[Path, set[str]]] = {}
+        self._digests: dict[str, str] = {}  # of what is read, by path: several steps read the images
         self.problems: list[str] = []
         differences: dict[str, list[str]] = {}  # what differs → the places it concerns
         for step, plan in plans.items():
@@ -54,6 +55,7 @@ class Ledger:
                 claimed = before.origin.images if before and before.origin.steps == origin.steps else {}
                 made = Manifest(step, Origin(origin.steps, claimed | origin.images), {})
                 self._makers[os.path.realpath(place)] = made
+        self._digests.clear()
         for text, places in differences.items():
             self.problems.append(
                 f"{', '.join(places)}: made from something else ({text}): pass --overwrite to make anew what "
@@ -144,10 +146,12 @@ class Ledger:
             if source is not None:
                 steps |= source.origin.steps
                 histories[setting] = _history(source)
-            inputs[setting] = f"made by {source.step}" if source else sampled(given)
+            inputs[setting] = f"made by {source.step}" if source else self._digest(given)
         parts: dict[str, list[str]] = {
             image_id: [
-                part if isinstance(part, str) else sampled(part) for item in plan.reads for part in item.parts(image_id)
+                part if isinstance(part, str) else self._digest(part)
+                for item in plan.reads
+                for part in item.parts(image_id)
             ]
             for image_id in plan.ids
         }
@@ -159,8 +163,10 @@ class Ledger:
             inputs[folder.setting] = f"made by {source.step}" if source else "not made by this project"
             for image_id in plan.ids:
                 file = folder.file_of(image_id)
-                ours = source is not None and image_id in source.origin.images and not source.differs(file)
-                parts[image_id].append(source.origin.images[image_id] if source and ours else _sampled_if_there(file))
+                if source and image_id in source.origin.images and not source.differs(file, self._digest):
+                    parts[image_id].append(source.origin.images[image_id])
+                else:
+                    parts[image_id].append(self._digest(file) if os.path.isfile(file) else "missing")
         images = {image_id: digest(*parts[image_id]) for image_id in plan.ids}
         if isinstance(plan.makes, OneFile):
             inputs["list of images"] = f"{len(images)} IDs ({digest(*images)})"
@@ -169,6 +175,13 @@ class Ledger:
         settings = _as_in_json(self._settings(step))
         own = {"version": plan.version, "settings": settings, "inputs": inputs, "histories": histories}
         return Origin(steps | {step: own}, images)
+
+    def _digest(self, path: Path) -> str:
+        """`sampled`, once a file."""
+        name = os.fspath(path)
+        if name not in self._digests:
+            self._digests[name] = sampled(path)
+        return self._digests[name]
 
     def _source(self, place: Path, *, is_folder: bool) -> Manifest | None:
         """Which step made a checkpoint or a folder, and from what; None if no manifest says so."""
@@ -256,12 +269,13 @@ class Ledger:
             for path in plan.makes.files(image_id):
                 if path.parent != place or not os.path.isfile(path):
                     continue
-                if claimed and manifest.files.get(path.name) == sampled(path):
-                    finished.add(path.name)
-                elif not claimed:
+                noted = manifest.files.get(path.name)
+                if not claimed:
                     foreign.append(path)
+                elif noted is not None and noted == sampled(path):
+                    finished.add(path.name)
                 elif not self._fault(path):  # a damaged one is made again, whoever damaged it
-                    if path.name in manifest.files:
+                    if noted is not None:
                         foreign.append(path)
                     else:  # the run was killed before it noted the digest
                         finished.add(path.name)
@@ -276,7 +290,3 @@ def _history(source: Manifest) -> str:
 def _as_in_json(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as a manifest gives them back: lists for tuples."""
     return json.loads(json.dumps(settings))
-
-
-def _sampled_if_there(path: Path) -> str:
-    return sampled(path) if os.path.isfile(path) else "missing"

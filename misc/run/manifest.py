@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +44,13 @@ class Manifest(NamedTuple):
     origin: Origin
     files: dict[str, str]
 
-    def differs(self, path: Path) -> bool:
-        """Whether a file is there that is not the one this tells of."""
-        return path.name in self.files and os.path.isfile(path) and self.files[path.name] != sampled(path)
+    def differs(self, path: Path, digest_of: Callable[[Path], str] | None = None) -> bool:
+        """Whether a file is there that is not the one this tells of.
+
+        digest_of   default: `sampled`
+        """
+        found = digest_of or sampled
+        return path.name in self.files and os.path.isfile(path) and self.files[path.name] != found(path)
 
     def is_finished(self, path: Path) -> bool:
         """Whether a file is the finished one that this tells of."""

@@ -104,13 +104,13 @@ class Preflight:
         self._current.add(self._current.reads, paths)
         needed = [path for path in paths if not self.is_to_come(path)]
         self._given.update(map(self._real, needed))
-        new = self._unseen(needed)
-        missing = [path for path in new if not os.path.isfile(path)]
+        there = {path: os.path.isfile(path) for path in self._unseen(needed)}
+        missing = [path for path, found in there.items() if not found]
         if missing:
             advice = remedy(missing[0]) if callable(remedy) else remedy
             self._report(f"{what} missing", missing, len(needed), advice)
         if probe is not None:
-            faults = {path: probe(path) for path in new if path not in set(missing)}
+            faults = {path: probe(path) for path, found in there.items() if found}
             self._report(f"{what} unreadable", [f"{p} ({fault})" for p, fault in faults.items() if fault], len(needed))
 
     def is_to_come(self, path: Path) -> bool:

@@ -2,12 +2,17 @@ import numpy as np
 import pytest
 import torch
 
+from misc.config import read_config
+from misc.formats.cam_file import read_cam
+from misc.formats.compact_cam import ScaleMaps
 from misc.pixels import rescale, scaled_size
 from net.resnet50_cam import ResNet50CAM
-from step.make_cam import multi_scale_cam
+from step.make_cam import make, maps_of_scales
 from voc12.datasets import BICUBIC
+from voc12.image_set import read_list
 
 CPU = torch.device("cpu")
+SCALES = (1.0, 0.5, 1.5, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +22,14 @@ def classifier(fill_with_formula):
     return model
 
 
-def scaled(image: np.ndarray, scales=(1, 0.5, 1.5, 2)) -> list[torch.Tensor]:
+def scaled(image: np.ndarray, scales: tuple[float, ...]) -> list[torch.Tensor]:
     return [torch.from_numpy(rescale(image, scaled_size(image.shape[:2], s), BICUBIC)) for s in scales]
+
+
+def multi_scale_cam(model, image, keys, scales=SCALES) -> tuple[np.ndarray, np.ndarray]:
+    """The maps of an image at stride 4 and at full size, as make_cam makes them."""
+    maps = maps_of_scales(model, scaled(image, scales), keys, CPU)
+    return ScaleMaps(keys, image.shape[:2], scales if maps else (), maps).merged()
 
 
 @pytest.mark.parametrize("image", range(3))
@@ -26,18 +37,31 @@ def test_golden(golden, classifier, image):
     g = golden("make_cam")
     name = g["ids"][image]
     pixels = g[f"img_{name}"]
-    cam_s4, cam_full = multi_scale_cam(classifier, scaled(pixels), g[f"keys_{name}"], pixels.shape[:2], CPU)
+    cam_s4, cam_full = multi_scale_cam(classifier, pixels, g[f"keys_{name}"])
     np.testing.assert_allclose(cam_s4, g[f"cam_{name}"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(cam_full, g[f"high_res_{name}"], atol=1e-4, rtol=0)
 
 
 def test_image_without_labels_gets_no_maps(golden, classifier):
-    cam_s4, cam_full = multi_scale_cam(classifier, [], np.zeros(0, np.int64), (33, 50), CPU)
+    cam_s4, cam_full = multi_scale_cam(classifier, np.zeros((33, 50, 3), np.uint8), np.zeros(0, np.int64))
     assert cam_s4.shape == (0, 9, 13) and cam_full.shape == (0, 33, 50)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 60)])
 def test_tiny_images(classifier, size):
     image = np.full((*size, 3), 90, np.uint8)
-    cam_s4, cam_full = multi_scale_cam(classifier, scaled(image), np.array([2]), size, CPU)
+    cam_s4, cam_full = multi_scale_cam(classifier, image, np.array([2]))
     assert cam_full.shape == (1, *size) and np.isfinite(cam_full).all() and np.isfinite(cam_s4).all()
+
+
+def test_compact_files_hold_the_same_maps(tiny_args, tiny_voc, classifier, tmp_path):
+    torch.save(classifier.state_dict(), tmp_path / "cam.pth")
+    ids = read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")
+    for form in ("published", "compact"):
+        changes = {"cam_weights_name": tmp_path / "cam.pth", "cam_file": form, "cam_out_dir": tmp_path / form}
+        make(read_config(tiny_args(**changes)), ids)
+    for image_id in ids:
+        compact, published = (tmp_path / form / f"{image_id}.npy" for form in ("compact", "published"))
+        assert compact.stat().st_size < published.stat().st_size / 5  # of tiny images, where the names count
+        for found, expected in zip(read_cam(compact), read_cam(published), strict=True):
+            np.testing.assert_array_equal(found, expected)
