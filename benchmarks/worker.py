@@ -28,8 +28,7 @@ from benchmarks.measure import tree_bytes
 from benchmarks.rows import Call, Row, Walk
 from benchmarks.step_rows import MakeBoundaryLabel, MakeCam, MakeSemSeg
 from benchmarks.training_rows import BoundaryTraining, BoundaryTrainingAmp, BoundaryTrainingDetached, TrainCam
-from misc.errors import InputError
-from misc.run.device import check_amp, keep_freed_memory
+from misc.run.device import fault_of, keep_freed_memory
 
 ROWS: dict[str, Callable[..., Row]] = {
     "walk": Walk,
@@ -78,11 +77,7 @@ def prepare(scale: Scale, folder: Path, *, large_images: int) -> dict[str, Any]:
     for size, images in (scale.image, scale.images), (scale.large, large_images):
         if images:
             inputs.write_set(folder / "voc_{}x{}".format(*size), size, images)
-    amp = True
-    try:
-        check_amp(torch.device("cpu"))
-    except InputError:
-        amp = False
+    amp = fault_of(torch.device("cpu"), amp=True) is None
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "amp": amp}
 
 

@@ -25,6 +25,11 @@ SWITCH_TYPES = (bool, bool | None)
 # about its work. None of these changes what a finished file holds; the content of what is read enters by its digest.
 DATA, FILES, RUN = "data", "files", "run"
 
+# the steps that run a network
+CONVOLUTIONS = (
+    "train_backbone make_saliency train_cam make_cam train_sbe_boundary make_sem_seg train_deeplab make_deeplab_seg"
+)
+
 
 def setting(default: Any, text: str, *, of: str, low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field.
@@ -109,6 +114,15 @@ class Config:
         False,
         "Compute convolutions in bfloat16: faster, results differ a little.",
         of="train_cam make_cam train_sbe_boundary make_sem_seg train_deeplab make_deeplab_seg",
+    )
+    tf32: bool = setting(
+        True,
+        "On CUDA, compute float32 convolutions in TF32 where the card has it, as PyTorch does by default: faster, "
+        "results differ a little.",
+        of=CONVOLUTIONS,
+    )
+    deterministic: bool = setting(
+        False, "On CUDA, the same run gives the same bytes again, as on a CPU: slower.", of=CONVOLUTIONS
     )
     seed: int = setting(
         5,

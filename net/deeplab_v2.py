@@ -79,7 +79,7 @@ class DeepLabV2(nn.Module):
         """The network at one scale: images → logits. In training its norms go into its weights, once for all scales."""
         b = self.backbone
         if not self.training:  # fast_on_cpu may have folded the parts
-            return lambda x: self.aspp(b.layer4(b.layer3(b.layer2(b.layer1(stem(b, x))))))
+            return lambda x: self.aspp(b.layer4(b.layer3(b.layer2(b.layer1(stem(b, x)))))).float()
         folded = {convolution: fold(convolution, norm) for convolution, norm in conv_norms(b)}
 
         def logits(x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +87,7 @@ class DeepLabV2(nn.Module):
             for block in blocks(b):
                 given = (x, block, folded)
                 x = checkpoint(residual, *given, use_reentrant=False) if self.checkpointing else residual(*given)
-            return self.aspp(x)
+            return self.aspp(x).float()  # under autocast, the maximum over the scales as well, on any device
 
         return logits
 

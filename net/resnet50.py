@@ -30,9 +30,10 @@ def stem(backbone: ResNet, images: torch.Tensor) -> torch.Tensor:
     return backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(images))))
 
 
-def affordable(images: torch.Tensor) -> Sequence[torch.Tensor]:
-    """The batch in one piece or, if its images are large, image by image, which halves the memory of a pair."""
-    return images.split(1) if images[:, 0].numel() > PIXELS_AT_ONCE else (images,)
+def affordable(images: torch.Tensor, *, apart: bool = False) -> Sequence[torch.Tensor]:
+    """The batch in one piece or, if its images are large or are to stay apart, image by image: half the memory of a
+    pair."""
+    return images.split(1) if apart or images[:, 0].numel() > PIXELS_AT_ONCE else (images,)
 
 
 class FrozenNormModule(nn.Module):

@@ -31,21 +31,22 @@ class ResNet50CAM(FrozenNormModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class logits (N, C) of normalised images (N, 3, H, W)."""
-        x = self.features(images)
+        x = self.features(images).float()  # under autocast, a CPU would take the softmax in bfloat16, CUDA would not
         scores = x.detach().flatten(2) * ATTENTION_SCALE
         # softmax times the number of positions: so the mean of x * attention is the sum of x weighted by the softmax
         attention = (scores.softmax(dim=2) * scores.shape[2]).reshape(x.shape)
         return self.classifier((x * attention).mean(dim=(2, 3), keepdim=True)).flatten(1)
 
-    def cam(self, images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def cam(self, images: torch.Tensor, keys: torch.Tensor, *, apart: bool = False) -> torch.Tensor:
         """Class activation maps of an image and its mirror image, added up; no attention.
 
         images    (2, 3, H, W) normalised: the image, its mirror image
         keys      (K,) int64, the classes wanted, in [0, C)
+        apart     one after the other, which needs half the memory; large images always are
         Returns   (K, ⌈H/16⌉, ⌈W/16⌉) ≥ 0.
         """
         weight = self.classifier.weight[keys]
-        cams = [F.relu(F.conv2d(self.features(part), weight)) for part in affordable(images)]
+        cams = [F.relu(F.conv2d(self.features(part), weight)) for part in affordable(images, apart=apart)]
         return cams[0][0] + cams[-1][-1].flip(-1)
 
     def trained_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

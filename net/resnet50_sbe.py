@@ -44,30 +44,38 @@ class ResNet50SBE(FrozenNormModule):
         # the sum over the edges is fc_edge6 of their concatenation, without copying them
         weights, bias = self.fc_edge6.weight.split(HEAD_CHANNELS, dim=1), self.fc_edge6.bias
         parts = [F.conv2d(edges[0], weights[0], bias), *map(F.conv2d, edges[1:], weights[1:])]
-        return torch.stack(parts).sum(dim=0)
+        return torch.stack(parts).float().sum(dim=0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Boundary probability (N, 1, h, w) of normalised images (N, 3, H, W)."""
         return self.logits(images).sigmoid()
 
-    def edge(self, images: torch.Tensor) -> torch.Tensor:
+    def edge(self, images: torch.Tensor, *, apart: bool = False) -> torch.Tensor:
         """Boundary probability of one image, averaged with its mirror image in the logits.
 
         images    (2, 3, H, W) normalised: the image, its mirror image
+        apart     one after the other, which needs half the memory; large images always are
         Returns   (h, w) in [0, 1].
         """
-        logits = [self.logits(part) for part in affordable(images)]
+        logits = [self.logits(part) for part in affordable(images, apart=apart)]
         return ((logits[0][0, 0] + logits[-1][-1, 0].flip(-1)) / 2).sigmoid()
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
 
 
+class GroupNormInFloat32(nn.GroupNorm):
+    """Under autocast, a CPU would compute it and what follows it in bfloat16, CUDA would not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float())
+
+
 def head(channels: int, *, upsample: int = 1) -> nn.Sequential:
     """1×1 convolution to 32 channels, GroupNorm, bilinear upsampling where asked for, ReLU."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels, HEAD_CHANNELS, 1, bias=False),
-        nn.GroupNorm(HEAD_GROUPS, HEAD_CHANNELS),
+        GroupNormInFloat32(HEAD_GROUPS, HEAD_CHANNELS),
     ]
     if upsample > 1:
         layers.append(nn.Upsample(scale_factor=upsample, mode="bilinear", align_corners=False))

@@ -1,6 +1,7 @@
 """Multi-scale class activation maps (docs/method.md, section 2)."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from misc.formats.checkpoint import load_network
 from misc.formats.compact_cam import ScaleMaps
 from misc.pixels import normalised_pair
 from misc.run.device import autocast, loading_threads, pick_device, to_device
+from misc.run.memory import first_that_fits
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
@@ -23,6 +25,8 @@ from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images, Labels, Network
 from voc12.datasets import ScaledImages
 from voc12.image_set import merged
+
+NEEDS_LESS = "say --amp, leave out the largest of --cam_scales, make the image smaller, or say --device cpu"
 
 
 def plan(args: Config) -> Plan:
@@ -52,8 +56,9 @@ def make(args: Config, ids: list[str]) -> None:
     def maps_of_images() -> Iterator[tuple[str, ScaleMaps]]:
         for image_id, size, scaled in images:
             keys = data.labels[image_id]
+            ways = [partial(maps_of_scales, model, scaled, keys, device, apart=apart) for apart in (False, True)]
             with autocast(device, args.amp):
-                maps = maps_of_scales(model, scaled, keys, device)
+                maps = first_that_fits(ways, what=image_id, remedy=NEEDS_LESS)
             found = ScaleMaps(keys, tuple(size), args.cam_scales if maps else (), maps)
             if found.fault():
                 raise InputError(f"{args.cam_weights_name}: this network's maps of {image_id} are not finite")
@@ -74,16 +79,22 @@ def make(args: Config, ids: list[str]) -> None:
 
 @torch.inference_mode()
 def maps_of_scales(
-    model: ResNet50CAM, scaled: Sequence[torch.Tensor], keys: np.ndarray, device: torch.device
+    model: ResNet50CAM,
+    scaled: Sequence[torch.Tensor],
+    keys: np.ndarray,
+    device: torch.device,
+    *,
+    apart: bool = False,
 ) -> list[np.ndarray]:
     """The maps of an image at each scale, as the network gives them; none if it has no classes.
 
     scaled    for each scale (H·s, W·s, 3) uint8 RGB
     keys      (K,) int64, the classes of the image
+    apart     each scale and its mirror image one after the other, which needs half the memory
     Returns   for each scale (K, ⌈H·s/16⌉, ⌈W·s/16⌉) float32 ≥ 0.
     """
     if len(keys) == 0:
         return []
     classes = torch.from_numpy(keys).to(device)
-    maps = [model.cam(normalised_pair(image, device), classes).float() for image in scaled]
+    maps = [model.cam(normalised_pair(image, device), classes, apart=apart).float() for image in scaled]
     return [each.contiguous().cpu().numpy() for each in maps]  # only now, lest a GPU wait after each scale

@@ -1,7 +1,7 @@
 """Predict masks with DeepLab-v2, without and with CRF, in one pass (docs/method.md, section 10)."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,12 @@ from misc.errors import InputError
 from misc.evaluation.tables import table_paths
 from misc.formats.images import read_image, write_mask
 from misc.run.device import autocast, pick_device, to_device, workers_beside_network
+from misc.run.memory import first_that_fits
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
 from net.cpu.fast import fast_on_cpu
+from net.deeplab_v2 import DeepLabV2
 from net.deeplab_weights import trained_network
 from step.shared import paths
 from step.shared.crf import CRFBackend, refine_probabilities
@@ -27,6 +29,7 @@ from step.shared.inputs import ImageList, Images
 from voc12.datasets import PreparedImages
 
 MOST_LOADERS = 2  # decoding an image takes a small part of the time that the network and the CRF take
+NEEDS_LESS = "say --amp, leave out the largest of --deeplab_test_scales, make the image smaller, or say --device cpu"
 
 
 class Predicted(NamedTuple):
@@ -68,17 +71,34 @@ def predict(args: Config, data: DataSet, ids: list[str], device: torch.device) -
     to_device(fast_on_cpu(network), device)
     images = PreparedImages(ids, data.root, args.deeplab_test_scales, pixels)
     for image_id, size, scaled in load_each(images, len(ids), workers=min(args.workers, MOST_LOADERS)):
-        logits = []
-        with torch.inference_mode(), autocast(device, args.amp):
-            for image in scaled:
-                x = image[None].to(device, memory_format=torch.channels_last)
-                logits.append(network.predict(x))
-                if args.deeplab_test_flip:
-                    logits.append(network.predict(x.flip(3)).flip(3))
-            probabilities = probabilities_of(logits, tuple(size)).cpu().numpy()
+        way = partial(
+            label_probabilities, network, scaled, tuple(size), device, flip=args.deeplab_test_flip, amp=args.amp
+        )
+        probabilities = first_that_fits([way, way], what=image_id, remedy=NEEDS_LESS)  # again, with what was kept free
         if not np.isfinite(probabilities).all():
             raise InputError(f"{args.deeplab_weights_name}: this network's scores of {image_id} are not finite")
         yield Predicted(image_id, probabilities)
+
+
+@torch.inference_mode()
+def label_probabilities(
+    network: DeepLabV2,
+    scaled: Sequence[torch.Tensor],
+    size: tuple[int, int],
+    device: torch.device,
+    *,
+    flip: bool,
+    amp: bool,
+) -> np.ndarray:
+    """The probability of each label, (C+1, H, W) float32, of an image at several scales, (3, h, w) each, prepared."""
+    logits = []
+    with autocast(device, amp):
+        for image in scaled:
+            x = image[None].to(device, memory_format=torch.channels_last)
+            logits.append(network.predict(x))
+            if flip:
+                logits.append(network.predict(x.flip(3)).flip(3))
+        return probabilities_of(logits, size).cpu().numpy()
 
 
 def refine_and_save(item: Predicted, *, args: Config, data: DataSet) -> None:

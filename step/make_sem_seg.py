@@ -21,6 +21,7 @@ from misc.method.random_walk import random_walk
 from misc.pixels import normalised_pair
 from misc.run.device import autocast, pick_device, to_device, workers_beside_network
 from misc.run.distributed import all_gather
+from misc.run.memory import first_that_fits
 from misc.run.parallel import parallel_map
 from misc.run.plan import PerImage, Plan
 from misc.train.loading import load_each
@@ -35,6 +36,7 @@ from voc12.datasets import ScaledImages
 
 MOST_LOADERS = 2  # decoding an image takes a fiftieth of what is done with it
 CRF_REACH = 20  # sxy of the bilateral filter, pixels
+NEEDS_LESS = "say --amp, make the image smaller, or say --device cpu"
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +111,8 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
     images = load_each(ScaledImages(ids, data.root, (1.0,)), len(ids), workers=min(args.workers, MOST_LOADERS))
     for item, (image_id, size, (image,)) in zip(data.labelled(ids), images, strict=True):
         cam, remarks = read_cam_of(args, item, tuple(size), len(data.class_names))
-        with torch.inference_mode(), autocast(device, args.amp):
-            edge = model.edge(normalised_pair(image, device)).float()
+        ways = [partial(edge_of, model, image, device, amp=args.amp, apart=apart) for apart in (False, True)]
+        edge = first_that_fits(ways, what=image_id, remedy=NEEDS_LESS)
         if not edge.isfinite().all():
             raise InputError(f"{args.bes_weights_name}: this network's boundaries of {image_id} are not finite")
         cam_s4 = torch.from_numpy(cam.cam_s4).to(device)
@@ -118,6 +120,13 @@ def propagate(args: Config, data: DataSet, ids: list[str], device: torch.device)
         winners = strongest(scores, args.sem_seg_bg_thres)
         kept = scores_s4 if args.save_scores else None
         yield Propagated(image_id, winners, cam.keys, edge.cpu().numpy(), kept, remarks)
+
+
+@torch.inference_mode()
+def edge_of(model: ResNet50SBE, image: torch.Tensor, device: torch.device, *, amp: bool, apart: bool) -> torch.Tensor:
+    """The boundary probability (h, w) float32 of an image (H, W, 3) uint8; apart: see ResNet50SBE.edge."""
+    with autocast(device, amp):
+        return model.edge(normalised_pair(image, device), apart=apart).float()
 
 
 @torch.inference_mode()

@@ -70,6 +70,7 @@ def make(args: Config, ids: list[str]) -> None:
         ),
         desc="train_backbone",
         progress=progress_of(args, args.backbone_out),
+        needs_less="lower --backbone_batch_size",
     )
     save_weights(model.backbone, args.backbone_out)
 

@@ -24,6 +24,8 @@ from step.shared.inputs import Backbone, ImageList, Images, Labels, Training, pr
 from voc12.datasets import ClassifierTraining, ClassifierValidation
 from voc12.image_set import merged, read_list
 
+NEEDS_LESS = "lower --cam_batch_size, or say --amp"
+
 
 def plan(args: Config) -> Plan:
     data, trained, validated = DataSet(args), ImageList(args.train_aug_list), ImageList(args.val_list)
@@ -82,7 +84,17 @@ def make(args: Config, ids: list[str]) -> None:
         return {"validation_loss": loss}
 
     progress = progress_of(args, args.cam_weights_name)
-    train(model, optimizer, training, terms, recipe, desc="train_cam", progress=progress, validate=validate)
+    train(
+        model,
+        optimizer,
+        training,
+        terms,
+        recipe,
+        desc="train_cam",
+        progress=progress,
+        validate=validate,
+        needs_less=NEEDS_LESS,
+    )
     if is_first():
         save_weights(model, args.cam_weights_name)
 

@@ -39,6 +39,7 @@ from voc12.datasets import PreparedImages, SegmentationTraining
 from voc12.image_set import merged, read_list
 
 REMEDY = "lower --deeplab_learning_rate, or try --deeplab_loss balanced, with --overwrite and the other steps off"
+NEEDS_LESS = "say --deeplab_checkpointing or --amp, or lower --deeplab_batch_size and raise --deeplab_iter_size as much"
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def make(args: Config, ids: list[str]) -> None:
         validate=partial(validate, model, args, data) if args.deeplab_validate_every else None,
         validate_every=args.deeplab_validate_every,
         remedy=REMEDY,
+        needs_less=NEEDS_LESS,
         saves_epochs=False,  # of a small set there are thousands
     )
     if is_first():

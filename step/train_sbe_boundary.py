@@ -21,6 +21,8 @@ from step.shared.data import DataSet
 from step.shared.inputs import Backbone, BoundaryLabels, ImageList, Images, SaliencyMaps, Training, progress_of
 from voc12.datasets import BoundaryTraining
 
+NEEDS_LESS = "lower --bes_batch_size, or say --amp"
+
 
 def plan(args: Config) -> Plan:
     data, images = DataSet(args), ImageList(args.train_aug_list)
@@ -78,7 +80,16 @@ def make(args: Config, ids: list[str]) -> None:
         return {"loss": loss.total, "ground": loss.ground, "boundary": loss.boundary}
 
     progress = progress_of(args, args.bes_weights_name)
-    train(model, optimizer, dataset, terms, recipe, desc="train_sbe_boundary", progress=progress)
+    train(
+        model,
+        optimizer,
+        dataset,
+        terms,
+        recipe,
+        desc="train_sbe_boundary",
+        progress=progress,
+        needs_less=NEEDS_LESS,
+    )
     if is_first():
         model.resnet50 = unfolded
         save_weights(model, args.bes_weights_name)

@@ -9,10 +9,28 @@ from typing import NamedTuple
 from misc.config import Config
 from misc.errors import InputError
 from misc.formats.quick_look import file_fault
-from misc.run.device import check_amp, keep_freed_memory, pick_device
-from misc.run.distributed import is_first, launched, on_first, own_part, process_group, wait_for_all
+from misc.run.device import (
+    Place,
+    check_device,
+    check_places,
+    keep_freed_memory,
+    log_device,
+    pick_device,
+    use_device,
+)
+from misc.run.distributed import (
+    all_gather,
+    is_first,
+    launched,
+    on_first,
+    own_part,
+    process_group,
+    processes,
+    wait_for_all,
+)
 from misc.run.ledger import Ledger
 from misc.run.log import start_log
+from misc.run.memory import release_memory
 from misc.run.parallel import end_with_parent
 from misc.run.plan import OneFile, Plan, Step
 from misc.run.preflight import Preflight
@@ -42,11 +60,16 @@ def run_chain(table: Sequence[Step], args: Config) -> None:
         raise InputError("every step is switched off: nothing to do")
     names = ", ".join(step.name for step in steps)
     log.info("%s, seed %d, %d steps: %s", args.method.upper(), args.seed, len(steps), names)
+    device = pick_device(args.device)
+    log_device(args.device, device, tf32=args.tf32)
+    use_device(device, tf32=args.tf32, deterministic=args.deterministic)
     chain = Chain(steps, args)
     for step in steps:
         if step.alone and is_first():
             chain.run(step)
-    with process_group(pick_device(args.device)):
+    with process_group(device):
+        if processes() > 1:
+            on_first(partial(check_places, all_gather(Place.of(device, amp=args.amp))))
         for step in steps:
             if not step.alone:
                 chain.run(step)
@@ -73,6 +96,7 @@ class Chain:
             log.info("finished already")
         else:
             result = step.load().make(self._args, ids.of_this_process())
+        release_memory()  # the next step's tensors are of other sizes
         wait_for_all()
         on_first(partial(self._end, step))
         self._outcomes.append(Outcome(step.name, time.monotonic() - begun, result or {}))
@@ -129,9 +153,7 @@ class Checked(NamedTuple):
 def look(steps: Sequence[Step], args: Config) -> Checked:
     """Look at all that the steps will need and at what they would write over; InputError with all that is wrong."""
     preflight = Preflight()
-    preflight.attempt(partial(pick_device, args.device))
-    if args.amp and not preflight.problems:
-        preflight.attempt(partial(check_amp, pick_device(args.device)))
+    preflight.attempt(partial(check_device, pick_device(args.device), amp=args.amp))
     preflight.needs_folder("voc12_root", args.voc12_root)
     preflight.finish()
     plans: dict[str, Plan] = {}

@@ -1,31 +1,44 @@
-"""Where the networks run, and with how much of the machine."""
+"""Where the networks run, in which precision, and with how much of the machine."""
 
 import ctypes
+import logging
 import os
-from collections.abc import Iterator
+import re
+import socket
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import glob
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from misc.config import available_cores
-from misc.errors import InputError
+from misc.errors import InputError, reason
 
 # parameters of mallopt(3)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT, LARGEST_KEPT = 2**30, 2**28  # bytes of freed memory, and of a freed block
 
+CARD_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")  # of NVIDIA's driver, of WSL's, of AMD's
+DRIVER = Path("/proc/driver/nvidia/version")
+HAS_BFLOAT16 = HAS_TF32 = 8  # compute capability from which a card computes in them; older ones only emulate bfloat16
+
+log = logging.getLogger(__name__)
+
 
 def pick_device(name: str) -> torch.device:
-    """The torch device called `name`; `auto` is CUDA when there is one, else the CPU.
+    """The torch device called `name`; `auto` is CUDA when there is one, else the CPU. A CUDA device has its number.
 
     Where torchrun started several processes on this machine, each takes a CUDA device of its own.
     Raises    InputError if there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     elif name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise InputError(f"device: {name!r} is one device for several processes: say cuda, and each takes its own")
     try:
@@ -35,8 +48,171 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device: {name!r} is not supported (cpu or cuda)")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device: {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
+        why = "" if torch.cuda.device_count() else f": {why_no_cuda() or 'no card is there'}"
+        raise InputError(f"device: {name!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices{why}")
     return device
+
+
+def use_device(device: torch.device, *, tf32: bool = True, deterministic: bool = False) -> None:
+    """From now on, threads of this process that name no CUDA device take `device`, and CUDA computes as asked.
+
+    tf32           whether float32 convolutions take TF32 where a card has it, as PyTorch has them do. Matrix products
+                   stay in float32.
+    deterministic  whether the same run gives the same bytes again: slower. Where PyTorch has no such way of computing
+                   something, it warns.
+    """
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device)
+    with warnings.catch_warnings():
+        # some versions of torch warn of this name; the newer one (cudnn.conv.fp32_precision) leaves it unreadable
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.cudnn.allow_tf32 = tf32
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def log_device(name: str, device: torch.device, *, tf32: bool = True) -> None:
+    """Say where a run computes, and warn where `auto` came to be a CPU although a card could be expected.
+
+    name      as the user gave it
+    """
+    log.info("%s", describe(device))
+    if device.type == "cuda" and tf32 and _capability(device)[0] >= HAS_TF32:
+        log.info("float32 convolutions are computed in TF32, PyTorch's default (--no_tf32: in float32)")
+    if name == "auto" and device.type == "cpu" and (why := why_no_cuda()):
+        log.warning("device auto is the CPU, which takes days for VOC: %s (--device cpu: the CPU is meant)", why)
+
+
+def describe(device: torch.device) -> str:
+    """Device, card, memory, driver, PyTorch and its CUDA, in one line."""
+    build = f"PyTorch {torch.__version__}"
+    if device.type != "cuda":
+        return f"cpu: {available_cores()} cores, {build}"
+    card = torch.cuda.get_device_properties(device)
+    driver = f"driver {_driver()}, " if _driver() else ""
+    return (
+        f"{device}: {card.name}, compute capability {card.major}.{card.minor}, {card.total_memory / 2**30:.1f} GiB, "
+        f"{driver}{build} for {_cuda_of_build() or 'no CUDA'}"
+    )
+
+
+def why_no_cuda() -> str | None:
+    """Why PyTorch sees no CUDA device where one could be expected; None where none is."""
+    build, hidden = _cuda_of_build(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    card = next((path for pattern in CARD_FILES for path in sorted(glob(pattern))), None)
+    if build and hidden is not None:
+        return f"CUDA_VISIBLE_DEVICES is {hidden!r}, which leaves no card"
+    if build and card:
+        driver = f"driver {_driver()}" if _driver() else "its driver"
+        return (
+            f"there is a card ({card}), but PyTorch {torch.__version__} for {build} cannot use it with {driver}: "
+            "install a newer driver, or a PyTorch for an older CUDA"
+        )
+    if card:
+        return f"there is a card ({card}), but PyTorch {torch.__version__} is built for CPUs: install one for CUDA"
+    return f"PyTorch is built for {build}, but there is no card" if build else None
+
+
+def fault_of(device: torch.device, *, amp: bool) -> str | None:
+    """What a device cannot do that a run needs, and the remedy; None if it can do all. A small convolution tells.
+
+    amp       whether bfloat16 is needed as well
+    """
+    if device.type == "cpu":
+        able = not amp or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return None if able else "amp: this CPU has no bfloat16 arithmetic: leave it off"
+    if amp and _capability(device)[0] < HAS_BFLOAT16 and torch.version.hip is None:
+        return f"amp: {describe(device)} has no bfloat16 arithmetic, which 8.0 and later have: leave it off"
+    for dtype in (torch.float32, *([torch.bfloat16] if amp else [])):
+        try:
+            ones = torch.ones(1, 8, 8, 8, dtype=dtype, device=device)
+            torch.nn.functional.conv2d(ones, ones[:, :, :3, :3]).sum().item()  # waits for the card
+        except RuntimeError as error:
+            return (
+                f"device: a small convolution in {str(dtype).removeprefix('torch.')} fails on {describe(device)} "
+                f"({reason(error)}): {_remedy(error)}, or --device cpu"
+            )
+    return None
+
+
+def check_device(device: torch.device, *, amp: bool) -> None:
+    """InputError if a device cannot do what a run needs."""
+    fault = fault_of(device, amp=amp)
+    if fault is not None:
+        raise InputError(fault)
+
+
+class Place(NamedTuple):
+    """Where one of several processes computes.
+
+    machine, card   equal where two processes share a card; card is None on a CPU
+    text            for people
+    fault           what the device cannot do (fault_of)
+    """
+
+    machine: str
+    card: str | None
+    text: str
+    fault: str | None
+
+    @classmethod
+    def of(cls, device: torch.device, *, amp: bool) -> "Place":
+        card, machine = None, socket.gethostname()
+        if device.type == "cuda":
+            # the number is of the cards that a process sees; the card's own name is not, where PyTorch knows it
+            card = str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+        return cls(machine, card, f"{machine}, {describe(device)}", fault_of(device, amp=amp))
+
+
+def check_places(places: Sequence[Place]) -> None:
+    """Log where the processes of a run compute, by rank; InputError where they cannot do so together."""
+    problems = []
+    for rank, place in enumerate(places):
+        log.info("process %d: %s", rank, place.text)
+        if place.fault is not None:
+            problems.append(f"process {rank} ({place.machine}): {place.fault}")
+        for other in range(rank):
+            if place.card is not None and places[other][:2] == place[:2]:
+                problems.append(f"processes {other} and {rank} share a card, {place.text}: start one process a card")
+    if len({place.card is None for place in places}) > 1:
+        on_cpu = [f"{rank} ({place.machine})" for rank, place in enumerate(places) if place.card is None]
+        problems.append(
+            f"processes {', '.join(on_cpu)} compute on a CPU, the others on cards: say --device cuda, and "
+            "their messages tell why, or --device cpu"
+        )
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def _remedy(error: RuntimeError) -> str:
+    if "out of memory" in str(error):
+        return "another process has its memory (nvidia-smi says which): take another card"
+    made_for = ", ".join(torch.cuda.get_arch_list())
+    return f"install a PyTorch made for this card (this one: {made_for}) and for its driver"
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    card = torch.cuda.get_device_properties(device)
+    return card.major, card.minor
+
+
+def _cuda_of_build() -> str | None:
+    """What PyTorch was built for beside CPUs."""
+    if torch.version.cuda is not None:
+        return f"CUDA {torch.version.cuda}"
+    return f"ROCm {torch.version.hip}" if torch.version.hip is not None else None
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, if it tells."""
+    try:
+        found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", DRIVER.read_text(encoding="utf-8"))
+    except OSError:  # another system
+        return None
+    return found and found[0]
 
 
 def loading_threads(workers: int, device: torch.device) -> int:
@@ -76,15 +252,12 @@ def threads_beside(workers: int) -> Iterator[None]:
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 in the convolutions of what runs inside, if enabled; parameters and sums stay float32."""
+    """bfloat16 in the convolutions of what runs inside, if enabled, and in what lies between them: batch norms,
+    additions, ReLU. Parameters stay float32.
+
+    CPUs and CUDA differ in what else they compute in it, so the networks make float32 of what enters anything else.
+    """
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def check_amp(device: torch.device) -> None:
-    """InputError if the device cannot compute in bfloat16."""
-    able = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not able:
-        raise InputError(f"amp: this {device.type} device has no bfloat16 arithmetic: leave it off")
 
 
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:

@@ -4,9 +4,11 @@ Without torchrun there is one process, and these functions return what they are 
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +20,10 @@ from misc.errors import InputError
 
 # One process may work for hours while the others wait. torchrun notices when one of them dies.
 TIMEOUT = timedelta(days=7)
+CARDS_TIMEOUT = timedelta(minutes=30)  # of what cards exchange, which they do while all of them train
+
+# how an exception says that another process is gone: gloo, the system, NCCL
+LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exit", "failed to recv, got 0 bytes")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,18 +33,29 @@ Result = TypeVar("Result")
 def process_group(device: torch.device) -> Iterator[None]:
     """Within, the processes that torchrun started know each other.
 
-    Objects and counts go through gloo; gradients on CUDA through NCCL.
+    What lies on a CPU goes through gloo, what lies on a card through NCCL.
     """
     if launched() == 1:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
+    if device.type == "cpu":
         torch.set_num_threads(available_cores())  # torchrun would give each process one
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("gloo", timeout=TIMEOUT)
     yield
-    dist.destroy_process_group()  # not after an exception: the others may never come here
+    # not after an exception: the others may never come here
+    cards_group.cache_clear()
+    dist.destroy_process_group()
+
+
+@cache
+def cards_group() -> dist.ProcessGroup:
+    """The processes as NCCL knows them, for what lies on their cards; all of them come here for the first time at once.
+
+    A group of its own, since its processes wait for each other for a shorter time.
+    """
+    group = dist.new_group(backend="nccl", timeout=CARDS_TIMEOUT)
+    assert isinstance(group, dist.ProcessGroup)  # a number where this process is not in it
+    return group
 
 
 def launched() -> int:
@@ -87,7 +104,7 @@ def all_sum(values: torch.Tensor) -> torch.Tensor:
     if processes() == 1:
         return values
     total = values.detach().clone()
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=cards_group() if total.device.type == "cuda" else None)
     return total
 
 
@@ -110,8 +127,13 @@ def wait_for_all() -> None:
     all_sum(torch.zeros(1))
 
 
+def is_of_exchange(error: BaseException) -> bool:
+    """Whether an exception comes from what the processes tell each other."""
+    if isinstance(error, dist.DistError):
+        return True
+    return dist.is_initialized() and isinstance(error, RuntimeError) and bool(re.search("gloo|nccl", str(error), re.I))
+
+
 def lost_another(error: BaseException) -> bool:
-    """Whether an exception says that another process is gone."""
-    return dist.is_initialized() and (
-        isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
-    )
+    """Whether an exception that `is_of_exchange` says that another process is gone."""
+    return any(words in str(error) for words in LOST)

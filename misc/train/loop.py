@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from misc.errors import InputError
 from misc.run.device import autocast
-from misc.run.distributed import all_sum, is_first, own_part, processes
+from misc.run.distributed import all_sum, cards_group, is_first, own_part, processes
 from misc.run.log import progress_bar
+from misc.run.memory import is_out_of_memory, shortage
 from misc.train.loading import Sample, epoch_batches, load_batches
 from misc.train.progress import Progress
 
@@ -66,6 +67,7 @@ def train(
     validate: Callable[[], dict[str, float]] | None = None,
     validate_every: int = 0,
     remedy: str = "lower its learning rate, with --overwrite and the finished steps off",
+    needs_less: str = "lower its batch size",
     saves_epochs: bool = True,
 ) -> None:
     """Run shuffled batches through `terms(network, *micro_batch)` and the optimiser.
@@ -79,8 +81,9 @@ def train(
     validate        returns values for the history
     validate_every  how many steps it is called after; 0: after each epoch
     remedy          what to do where the loss is no longer a number
+    needs_less      what to do where memory runs out
     saves_epochs    whether the state is saved at the end of each epoch; it is whenever `progress` finds it due
-    Raises          InputError where it is not
+    Raises          InputError in both cases
     """
     n = len(dataset)  # type: ignore[arg-type]
     per_epoch = steps_per_epoch(n, recipe.images_per_step)
@@ -101,7 +104,13 @@ def train(
         progress_bar(recipe.steps * recipe.images_per_step, desc, initial=done * recipe.images_per_step) as bar,
     ):
         for step in range(done + 1, recipe.steps + 1):
-            values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
+            try:
+                values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = f"{recipe.batch_size} images at once"
+                raise InputError(f"{desc}: not enough memory for {size} ({shortage(error)}): {needs_less}") from error
             running.add(values)
             window.add(values)
             losses.append(values["loss"])
@@ -233,7 +242,9 @@ def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     # batch norms are frozen: there are no statistics to tell each other
     known = signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # as older torch calls it
-    options: dict[str, Any] = {name: False, "device_ids": [device.index] if device.type == "cuda" else None}
+    options: dict[str, Any] = {name: False}
+    if device.type == "cuda":
+        options |= {"device_ids": [device.index], "process_group": cards_group()}
     return DistributedDataParallel(model, **options)
 
 

@@ -61,6 +61,7 @@ def test_classifier_maps(golden, classifier):
     pair = torch.from_numpy(g["x"])
     assert_close(classifier.eval().cam(pair, torch.arange(20)), g["cam_infer"])
     assert_close(classifier.eval().cam(pair, torch.tensor([3, 14])), g["cam_infer"][[3, 14]])
+    assert_close(classifier.eval().cam(pair, torch.tensor([3, 14]), apart=True), g["cam_infer"][[3, 14]])
 
 
 def test_batch_norm_keeps_its_statistics_in_training(golden, classifier):
@@ -70,12 +71,35 @@ def test_batch_norm_keeps_its_statistics_in_training(golden, classifier):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+def test_bfloat16_in_the_convolutions_and_what_lies_between_them_alone(classifier, boundary_network):
+    """On a CPU as on CUDA, where autocast leaves other operations in bfloat16."""
+    x, types = torch.rand(2, 3, 48, 48), {}
+    for network in (classifier, boundary_network):
+        network.eval()  # else their norms would learn from x
+    heads = {name: getattr(boundary_network, name) for name in ("fc_edge1", "fc_edge3", "fc_edge5")}
+    watched = heads | {"conv": classifier.resnet50.layer3[0].conv2, "norm": classifier.resnet50.layer3[0].bn2}
+    hooks = [
+        module.register_forward_hook(lambda module, args, out, name=name: types.update({name: out.dtype}))
+        for name, module in watched.items()
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = []
+        hook = classifier.classifier.register_forward_pre_hook(lambda module, args: pooled.append(args[0].dtype))
+        classifier(x)
+        assert boundary_network.logits(x).dtype == torch.float32
+    for each in (*hooks, hook):
+        each.remove()
+    assert pooled == [torch.float32]  # after the attention
+    assert types == dict.fromkeys(heads, torch.float32) | dict.fromkeys(("conv", "norm"), torch.bfloat16)
+
+
 @torch.inference_mode()
 def test_boundary_network(golden, boundary_network):
     g = golden("networks")
     x = torch.from_numpy(g["x"])
     assert_close(boundary_network.train()(x), g["boundary_forward"])
     assert_close(boundary_network.eval().edge(x), g["boundary_infer"][0])
+    assert_close(boundary_network.edge(x, apart=True), g["boundary_infer"][0])
 
 
 def test_only_the_heads_of_the_boundary_network_learn(golden, boundary_network):

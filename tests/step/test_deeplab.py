@@ -317,7 +317,7 @@ def test_as_many_processes_as_one(processes, deeplab_args, program, tmp_path_fac
 
 def test_amp_reaches_the_network_in_training_and_in_prediction(deeplab_args, tmp_path, monkeypatch):
     """bfloat16 moves the weights and the predictions a little, not much; float32 is kept in what is saved."""
-    monkeypatch.setattr("misc.run.chain.check_amp", lambda device: None)  # emulated where the CPU has none
+    monkeypatch.setattr("misc.run.device.fault_of", lambda device, *, amp: None)  # emulated where the CPU has none
     weights, probabilities = {}, {}
     for amp in (False, True):
         changes = {"deeplab_weights_name": tmp_path / f"{amp}.pth", "amp": str(amp).lower()}

@@ -4,10 +4,13 @@ import torch
 
 from misc.config import read_config
 from misc.formats.cam_file import read_cam
+from misc.formats.checkpoint import save_weights
 from misc.formats.compact_cam import ScaleMaps
 from misc.pixels import rescale, scaled_size
 from net.resnet50_cam import ResNet50CAM
+from run_sample import main
 from step.make_cam import make, maps_of_scales
+from tests.test_chain import only
 from voc12.datasets import BICUBIC
 from voc12.image_set import read_list
 
@@ -40,6 +43,41 @@ def test_golden(golden, classifier, image):
     cam_s4, cam_full = multi_scale_cam(classifier, pixels, g[f"keys_{name}"])
     np.testing.assert_allclose(cam_s4, g[f"cam_{name}"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(cam_full, g[f"high_res_{name}"], atol=1e-4, rtol=0)
+
+
+def test_apart_from_its_mirror_image_the_same(golden, classifier):
+    pixels = golden("make_cam")[f"img_{golden('make_cam')['ids'][0]}"]
+    given = classifier, scaled(pixels, SCALES), np.array([2, 5]), CPU
+    for together, apart in zip(maps_of_scales(*given), maps_of_scales(*given, apart=True), strict=True):
+        np.testing.assert_allclose(apart, together, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fits", [1, 0])
+def test_where_memory_is_short_an_image_goes_alone_and_else_is_named(
+    fits, classifier, tiny_args, tiny_voc, tmp_path, monkeypatch, capsys
+):
+    """A card that holds `fits` images at once; an image comes with its mirror image."""
+    save_weights(classifier, tmp_path / "cam.pth")
+    arguments = [*tiny_args(cam_weights_name=tmp_path / "cam.pth", cam_scales="[1.0]"), *only("make_cam")]
+    features, sizes = ResNet50CAM.features, []
+
+    def features_of_few(self, images):
+        sizes.append(len(images))
+        if len(images) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return features(self, images)
+
+    monkeypatch.setattr(ResNet50CAM, "features", features_of_few)
+    first = read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")[0]
+    if fits:
+        assert main(arguments) == 0
+        assert (
+            sizes == [2, 1, 1] * 4 and np.isfinite(read_cam(tmp_path / "cam_out_dir" / f"{first}.npy").cam_full).all()
+        )
+    else:
+        assert main(arguments) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {first}: not enough memory") and "--amp" in said and sizes == [2, 1]
 
 
 def test_image_without_labels_gets_no_maps(golden, classifier):

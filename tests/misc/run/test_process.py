@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from misc.errors import InputError
 from misc.run.process import guarded
@@ -52,10 +54,58 @@ def test_a_defect_is_logged_and_raised(caplog):
     assert "of two zeros" in caplog.text
 
 
-def test_the_end_of_another_process_is_not_taken_for_a_defect(capsys, caplog, monkeypatch):
-    monkeypatch.setattr("misc.run.distributed.lost_another", lambda error: True)
-    assert raises(RuntimeError("gloo: connection closed"))([]) == 1
-    assert "another process" in capsys.readouterr().err and "connection closed" not in caplog.text
+CLOSED = "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:59434"
+NCCL = """NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, {}, NCCL version 2.27.5
+{}
+Last error:
+{}
+Exception raised from create at NCCLUtils.cpp:94 (most recent call first):
+C++ CapturedTraceback:
+#4 c10::Error::Error() from ??:0"""
+NO_KERNEL = """CUDA error: no kernel image is available for execution on the device
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace might be incorrect."""
+ILLEGAL = "CUDA error: an illegal memory access was encountered\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+NO_NETWORK = NCCL.format(
+    "internal error", "ncclInternalError: Internal check failed.", "Bootstrap : no socket interface"
+)
+REMOTE = NCCL.format("remote error", "ncclRemoteError: … or a remote process exiting prematurely.", "no reply")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), 2, ("2.00 GiB", "batch", "--amp")),
+        (RuntimeError(NO_KERNEL), 2, ("no kernel image", "install a PyTorch", "--device cpu")),
+        (RuntimeError(ILLEGAL), 2, ("the card failed", "illegal memory access", "run it again")),
+        (getattr(torch, "AcceleratorError", RuntimeError)(ILLEGAL), 2, ("the card failed", "illegal memory access")),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), 2, ("the card failed", "CUDNN_STATUS")),
+        (dist.DistBackendError(NO_NETWORK), 2, ("no socket interface", "NCCL_DEBUG=INFO")),
+        (dist.DistBackendError(REMOTE), 1, ("another process", "ncclRemoteError")),
+        (RuntimeError(CLOSED), 1, ("another process", "Connection closed by peer")),
+        (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 9ms"), 2, ("exchange", "Timed out")),
+    ],
+)
+def test_a_failure_of_the_machine_is_one_line_with_the_remedy(error, code, said, capsys, caplog, monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    assert raises(error)([]) == code
+    line = capsys.readouterr().err
+    assert len(line.splitlines()) == 1 and "Traceback" not in line and "CapturedTraceback" not in line
+    assert all(words in line for words in said)
+    assert code == 1 or "another process of this run" not in line
+    assert "Traceback" in caplog.text and "defect" not in caplog.text  # the log file keeps it
+
+
+def test_without_other_processes_an_error_is_none_of_theirs():
+    with pytest.raises(RuntimeError):
+        raises(RuntimeError(CLOSED))([])
+
+
+def test_the_allocator_is_set_before_torch_is_imported(monkeypatch):
+    monkeypatch.delitem(BUFFERED, "PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    body = "print(os.environ['PYTORCH_CUDA_ALLOC_CONF']); assert 'torch' not in sys.modules; return 0"
+    assert run(body).stdout == "expandable_segments:True\n"
+    monkeypatch.setitem(BUFFERED, "PYTORCH_ALLOC_CONF", "backend:native")  # the user's own settings stay alone
+    assert run("print(os.environ.get('PYTORCH_CUDA_ALLOC_CONF')); return 0").stdout == "None\n"
 
 
 @pytest.mark.parametrize(

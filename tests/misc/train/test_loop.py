@@ -120,6 +120,17 @@ def test_fewer_images_than_a_batch(progress):
         fit(progress, batch_size=9)
 
 
+def test_memory_that_runs_out_names_the_training_and_what_to_lower(progress):
+    def terms(network, x, y):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    group = {"params": nn.Linear(1, 1).parameters(), "lr": 0.3, "weight_decay": 0.0}
+    optimizer, recipe = PolySGD([group], max_step=6, momentum=0.0), Recipe(6, 4, seed=0, workers=0, device=CPU)
+    says = {"desc": "train_cam", "progress": progress, "needs_less": "lower --cam_batch_size"}
+    with pytest.raises(InputError, match=r"^train_cam: .*memory for 4 images.*2\.00 GiB.*: lower --cam_batch_size$"):
+        train(nn.Linear(1, 1), optimizer, Line(), terms, recipe, **says)
+
+
 def test_running_means():
     running = RunningMeans()
     for loss in (1.0, 2.0, 6.0):
