@@ -283,8 +283,8 @@ def test_every_setting_names_its_steps_or_what_it_is_of():
 
 def test_the_settings_of_a_step():
     """What a manifest of make_cam holds: nothing that names a place, nothing of another step."""
-    precision = {"amp": True, "tf32": True, "deterministic": False}
-    assert Config(cam_scales=(1.0, 0.5), amp=True).of("make_cam") == {"cam_scales": (1.0, 0.5)} | precision
+    others = {"cam_file": "published", "amp": True, "tf32": True, "deterministic": False}
+    assert Config(cam_scales=(1.0, 0.5), amp=True).of("make_cam") == {"cam_scales": (1.0, 0.5)} | others
 
 
 @pytest.mark.parametrize("content", ["", "# only a comment\n# seed: 3\n", "---\n"])
