@@ -4,14 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from misc.method.random_walk import (
-    Stencil,
-    chebyshev_weights,
-    half_plane_offsets,
-    path_pixels,
-    power_product,
-    random_walk,
-)
+from misc.method.random_walk import chebyshev_weights, power_product, random_walk
+from misc.method.stencil import Diagonals, Windows
 
 
 def dense_walk(cam: np.ndarray, edge: np.ndarray, *, beta: float, exp_times: int, radius: int) -> np.ndarray:
@@ -36,6 +30,13 @@ def dense_walk(cam: np.ndarray, edge: np.ndarray, *, beta: float, exp_times: int
     return (start @ np.linalg.matrix_power(transition, 2**exp_times)).reshape(cam.shape)
 
 
+@pytest.fixture(params=["diagonals", "windows"])
+def form(request, monkeypatch):
+    """The form that the affinity takes, whatever the device is."""
+    monkeypatch.setattr(Windows, "are_faster", lambda *of: request.param == "windows")
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("case", range(3))
 def test_golden(golden, case):
     g = golden("random_walk")
@@ -49,6 +50,7 @@ def test_golden(golden, case):
     np.testing.assert_allclose(walked.numpy(), g[f"rw{case}"][:, 0], atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("grid", [(1, 1), (1, 9), (9, 1), (2, 11), (11, 2), (3, 3), (4, 7), (12, 10)])
 @pytest.mark.parametrize("exp_times", [0, 3, 8])
 def test_equals_the_dense_walk(grid, exp_times):
@@ -59,16 +61,14 @@ def test_equals_the_dense_walk(grid, exp_times):
     np.testing.assert_allclose(walked.numpy(), expected, atol=1e-5, rtol=0)
 
 
-def test_product_is_the_dense_one():
+def test_both_forms_walk_alike(monkeypatch):
     rng = np.random.default_rng(0)
-    for h, w in [(7, 9), (1, 6), (6, 2), (3, 1)]:
-        matrix = Stencil.of_affinity(torch.from_numpy(rng.random((h, w))), beta=5, radius=5)
-        dense = torch.diag(matrix.diagonal)
-        for row, step in zip(matrix.upper, matrix.steps, strict=True):
-            dense += torch.diag(row[: h * w - step], step) + torch.diag(row[: h * w - step], -step)
-        vectors = torch.from_numpy(rng.random((3, h * w)))
-        torch.testing.assert_close(matrix.product(vectors), vectors @ dense, atol=1e-12, rtol=0)
-        torch.testing.assert_close(matrix.row_sums(), dense.sum(0), atol=1e-12, rtol=0)
+    cam, edge = torch.from_numpy(rng.random((3, 23, 31))), torch.from_numpy(rng.random((23, 31)) ** 3)
+    walked = []
+    for windows in (False, True):
+        monkeypatch.setattr(Windows, "are_faster", lambda *of, windows=windows: windows)
+        walked.append(random_walk(cam, edge, beta=8, exp_times=8))
+    torch.testing.assert_close(*walked, atol=1e-7, rtol=0)
 
 
 def test_a_closed_boundary_holds_the_walk_back():
@@ -113,18 +113,6 @@ def test_series_is_short():
 
 def test_power_product_of_a_diagonal():
     diagonal = torch.linspace(-1, 1, 7, dtype=torch.float64)
-    matrix = Stencil(diagonal, torch.zeros(0, 7, dtype=torch.float64), [])
+    matrix = Diagonals(diagonal, torch.zeros(0, 7, dtype=torch.float64), [])
     result = power_product(matrix, torch.ones(1, 7, dtype=torch.float64), 8)
     torch.testing.assert_close(result[0], diagonal**8, atol=1e-6, rtol=0)
-
-
-def test_neighbourhood_has_69_pixels():
-    assert 2 * len(half_plane_offsets(5)) + 1 == 69
-
-
-def test_path_is_within_one_pixel_of_the_line():
-    assert set(path_pixels(0, 3)) == {(0, 0), (0, 1), (0, 2), (0, 3)}
-    # the farthest of this rectangle, (1, 0) and (0, 2), are 2/√5 < 1 off the line
-    assert set(path_pixels(1, 2)) == {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)}
-    # (0, -2) and (2, 0) are √2 off
-    assert set(path_pixels(2, -2)) == {(0, 0), (1, -1), (2, -2), (0, -1), (1, 0), (1, -2), (2, -1)}
