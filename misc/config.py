@@ -54,8 +54,8 @@ class Config:
     cls_labels: str | None = setting(
         None,
         "Image labels: a line 'ID c c …' an image, classes from 0, or .csv with the header image_id,classes and names "
-        "separated by ';'; an ID it lacks is looked up in Annotations/ (default: voc12/cls_labels.txt with VOC's class "
-        "names, else Annotations/ alone).",
+        "separated by ';', or cls_labels.npy of IRN, SEAM, EPS and others; an ID it lacks is looked up in Annotations/ "
+        "(default: voc12/cls_labels.txt with VOC's class names, else Annotations/ alone).",
         of=DATA,
     )
     train_aug_list: str = setting("voc12/train_aug.txt", "Images both networks are trained on.", of=DATA)

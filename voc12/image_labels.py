@@ -9,7 +9,8 @@ from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
 from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
-from voc12.label_file import LabelFile, did_you_mean
+from voc12.label_array import LabelArrays
+from voc12.label_file import LabelFile, did_you_mean, is_npy
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
@@ -37,7 +38,8 @@ def read_class_names(path: str | Path) -> list[str]:
 class ImageLabels:
     """Looks up the classes of an image, in the label file or else in its XML annotation.
 
-    path          label file, text or CSV (see voc12/label_file.py); None: there are annotations only
+    path          label file, text, CSV (voc12/label_file.py) or .npy (voc12/label_array.py); None: there are
+                  annotations only
     Raises        InputError if the label file cannot be used
     """
 
@@ -45,7 +47,7 @@ class ImageLabels:
         self.path = path
         self.root = root
         self.class_names = class_names
-        self._listed = LabelFile(path, class_names) if path is not None else None
+        self._listed = None if path is None else (LabelArrays if is_npy(path) else LabelFile)(path, class_names)
 
     def __getitem__(self, image_id: str) -> np.ndarray:
         """(K,) int64, the classes of an image, from 0, sorted, each once; K may be 0.

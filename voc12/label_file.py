@@ -79,6 +79,10 @@ def is_csv(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".csv"
 
 
+def is_npy(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".npy"
+
+
 def did_you_mean(name: str, class_names: list[str]) -> str:
     """A remark on a class name that does not exist: the closest one that does, or where the names are set."""
     folded = {known.casefold(): known for known in class_names}
@@ -89,9 +93,12 @@ def did_you_mean(name: str, class_names: list[str]) -> str:
 def write_label_file(path: str | Path, labels: dict[str, list[int]], class_names: list[str]) -> None:
     """Write the class numbers of each image, as text or, if the ending is .csv, as names.
 
-    Raises    InputError if the form cannot hold them: an ID with blanks in text, a class name with ; in CSV.
+    Raises    InputError if the form cannot hold them: an ID with blanks in text, a class name with ; in CSV, or
+              anything in .npy, which is only read.
     """
     content = io.StringIO()
+    if is_npy(path):
+        raise InputError(f"{path}: .npy is read, but not written: name a .txt or a .csv")
     if is_csv(path):
         unfit = [name for name in class_names if ";" in name]
         if unfit:

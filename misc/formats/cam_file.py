@@ -5,6 +5,7 @@ What they hold: docs/method.md, section 2. `misc.formats.cam_formats` reads thos
 
 import io
 import math
+import os
 import pickle
 import re
 import warnings
@@ -123,8 +124,8 @@ class Entries:
     odd       how many entries have neither for a name
     """
 
-    def __init__(self, path: str | Path, content: dict[Any, Any]) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, content: dict[Any, Any], what: str = "CAM file") -> None:
+        self.path, self.what = path, what
         self.odd = 0
         self._content: dict[str | int, Any] = {}
         for name, value in content.items():
@@ -142,7 +143,7 @@ class Entries:
         try:
             return _array(self._content[name])
         except Exception as error:  # a damaged array can raise anything
-            raise InputError(f"{self.path}: cannot be read as a CAM file ({name}: {reason(error)})") from error
+            raise InputError(f"{self.path}: cannot be read as a {self.what} ({name}: {reason(error)})") from error
 
 
 def read_entries(path: str | Path, *, size: tuple[int, int] | None = None) -> Entries:
@@ -151,7 +152,9 @@ def read_entries(path: str | Path, *, size: tuple[int, int] | None = None) -> En
     size      (H, W) of the image, if known: a compact CAM of another size is not even added up
     Raises    InputError if it is missing or anything else.
     """
-    entries = _stored_entries(path)
+    if not os.path.exists(path):
+        raise InputError(f"no CAM at {path}: run make_cam first, or point --cam_out_dir at your CAMs")
+    entries = read_dict(path, "CAM file")
     if not is_compact(entries.names):
         return entries
     try:
@@ -163,7 +166,12 @@ def read_entries(path: str | Path, *, size: tuple[int, int] | None = None) -> En
     return Entries(path, dict(zip(ENTRIES, (maps.keys, *maps.merged()), strict=True)))
 
 
-def _stored_entries(path: str | Path) -> Entries:
+def read_dict(path: str | Path, what: str) -> Entries:
+    """Read a dict of arrays that np.save pickled, without running code in it.
+
+    what      it is to be, for the error
+    Raises    InputError if it is missing or anything else.
+    """
     try:
         file = io.BytesIO(Path(path).read_bytes())
         one_byte = np.lib.format.read_magic(file) == (1, 0)
@@ -174,11 +182,11 @@ def _stored_entries(path: str | Path) -> Entries:
         content = _item(ArrayUnpickler(file).load())
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a dict")
-        return Entries(path, content)
+        return Entries(path, content, what)
     except FileNotFoundError as error:
-        raise InputError(f"no CAM at {path}: run make_cam first, or point --cam_out_dir at your CAMs") from error
+        raise InputError(f"{path}: no such {what}") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path}: cannot be read as a CAM file ({reason(error)})") from error
+        raise InputError(f"{path}: cannot be read as a {what} ({reason(error)})") from error
 
 
 class ArrayUnpickler(pickle._Unpickler):
