@@ -8,30 +8,21 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
+from voc12.class_names import check_class_names
 from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
 from voc12.label_array import LabelArrays
 from voc12.label_file import LabelFile, did_you_mean, is_npy
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
-MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """The C class names in the order of their numbers.
 
-    Raises    InputError if there are too few or too many, if one occurs twice (in whatever Unicode form), or if one is
-              "background", which has the number 0 already.
+    Raises    InputError if the file is no such list (see voc12/class_names.py).
     """
     names = read_lines(path)
-    if not 1 <= len(names) <= MAX_CLASSES:
-        raise InputError(f"{path}: {len(names)} class names, expected 1 to {MAX_CLASSES}")
-    before: set[str] = set()
-    for name in names:
-        if name.casefold() == "background":
-            raise InputError(f"{path}: {name!r} is no class name, 0 is background already: leave it out")
-        if nfc(name) in before:
-            raise InputError(f"{path}: the class {name!r} occurs twice")
-        before.add(nfc(name))
+    check_class_names(path, names)
     return names
 
 
