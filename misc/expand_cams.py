@@ -10,10 +10,10 @@ their sums: run make_cam with --cam_file compact.
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from misc.config import available_cores
 from misc.errors import InputError
+from misc.run.arguments import OneLineParser
 from misc.run.process import guarded, run_command, say
 
 
@@ -55,20 +55,13 @@ def expand_one(path: Path, *, target: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog="python -m misc.expand_cams",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder of CAM files, ID.npy, that make_cam wrote")
     parser.add_argument("target", metavar="TARGET", help="another folder, for the published ones")
     return parser
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(" ".join(message.split()))
 
 
 if __name__ == "__main__":

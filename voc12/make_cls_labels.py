@@ -11,10 +11,10 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from misc.config import available_cores
 from misc.errors import InputError
+from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
 from voc12.image_set import VOCRoot, merged, read_list
 from voc12.label_file import write_label_file
@@ -73,11 +73,9 @@ def output_file(path: str, *, overwrite: bool) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog="python -m voc12.make_cls_labels",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--voc12_root", required=True, help="the data set, in VOC's layout")
     parser.add_argument("--list", required=True, nargs="+", help="lists of image IDs, one a line")
@@ -87,19 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", choices=("xml", "masks"), default="xml", help="Annotations/ or SegmentationClass/")
     parser.add_argument("--out", required=True, help="the label file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    parser.add_argument("--num_workers", type=_whole_number, help="threads that read (default: one a core)")
+    parser.add_argument("--num_workers", type=whole_number, help="threads that read (default: one a core)")
     return parser
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
-    return int(text)
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(" ".join(message.split()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,295 @@
+"""What holds for every format: links, interruption, lists, settings, refusals."""
+
+import os
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from misc.errors import InputError
+from misc.run.preflight import Preflight
+from tests.conftest import PROJECT
+from tests.voc12.convert.conftest import tree
+from voc12.convert.source import Found, SourceImage, flat_id, images_in, refuse_collisions, shown_size, stored_size
+from voc12.convert.target import Target, refuse_overlap
+
+MASKS = {
+    "a1": [[0, 1, 1], [255, 0, 0]],
+    "a2": [[0, 0, 2], [0, 0, 2]],
+    "a3": [[0, 0, 0], [0, 0, 0]],
+}
+
+
+@pytest.fixture
+def source(tmp_path, picture) -> Path:
+    """Three images with masks as labelme2voc writes them."""
+    folder = tmp_path / "source"
+    (folder / "SegmentationClass").mkdir(parents=True)
+    for image_id, mask in MASKS.items():
+        picture(folder / "JPEGImages" / f"{image_id}.jpg", (2, 3))
+        Image.fromarray(np.array(mask, np.uint8)).save(folder / "SegmentationClass" / f"{image_id}.png")
+    (folder / "class_names.txt").write_text("_background_\nball\negg\n")
+    return folder
+
+
+@pytest.fixture
+def written(tmp_path):
+    """written(images): the settings' text and lists of a target with these images and the classes ball and egg."""
+
+    def write(images: list[SourceImage], left_out=None, names=("ball", "egg")) -> tuple[Path, str]:
+        target = tmp_path / "target"
+        said = Target(target).write(
+            Found(list(names), images, left_out or {}), record={"source": "somewhere"}, workers=0
+        )
+        return target, said
+
+    return write
+
+
+@pytest.fixture
+def image(tmp_path, picture):
+    """image("a", mask=[[1]], …): an image of the source, of the mask's size."""
+
+    def make(image_id: str, *, mask=None, size=(1, 1), **more) -> SourceImage:
+        path = picture(tmp_path / "images" / f"{image_id}.png", size)
+        drawn = None if mask is None else (lambda: np.array(mask, np.uint8))
+        return SourceImage(image_id, path, drawn, **more)
+
+    return make
+
+
+def test_images_are_links_and_masks_are_palette_files(source, convert, content):
+    target = convert("labelme", source)
+    found = content(target)
+    assert found["masks"] == MASKS
+    assert found["labels"] == {"a1": [0], "a2": [1], "a3": []}
+    for image_id in MASKS:
+        link = target / "JPEGImages" / f"{image_id}.jpg"
+        assert link.is_symlink() and link.samefile(source / "JPEGImages" / f"{image_id}.jpg")
+    assert "3 images" in convert.said and "ball 1, egg 1" in convert.said
+    assert "1 images without a class: a3" in convert.said
+
+
+def test_copies_where_asked_for_or_where_links_fail(source, convert, monkeypatch):
+    def no_links(*_args, **_more):
+        raise OSError("no links here")
+
+    copied = convert("labelme", source, "--copy", target="copied")
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    fallen_back = convert("labelme", source, target="fallen_back")
+    original = (source / "JPEGImages" / "a1.jpg").read_bytes()
+    for target in (copied, fallen_back):
+        path = target / "JPEGImages" / "a1.jpg"
+        assert not path.is_symlink() and path.read_bytes() == original
+    before = tree(copied / "JPEGImages")
+    convert("labelme", source, "--copy", target="copied")
+    assert tree(copied / "JPEGImages") == before
+
+
+def test_again_keeps_what_is_finished_and_renews_what_changed(source, convert, content):
+    target = convert("labelme", source)
+    before = {**tree(target / "SegmentationClass"), **tree(target / "JPEGImages")}
+    convert("labelme", source)
+    assert {**tree(target / "SegmentationClass"), **tree(target / "JPEGImages")} == before
+
+    (target / "SegmentationClass" / "a3.png").write_bytes(b"damaged")
+    changed = source / "SegmentationClass" / "a1.png"
+    os.utime(target / "SegmentationClass" / "a1.png", (1, 1))  # as if the mask of the source were written later
+    Image.fromarray(np.array([[2, 2, 2], [0, 0, 0]], np.uint8)).save(changed)
+    (source / "JPEGImages" / "a2.jpg").unlink()
+    Image.new("RGB", (3, 2)).save(source / "JPEGImages" / "a2.png")
+    found = content(convert("labelme", source))
+    assert found["masks"] == MASKS | {"a1": [[2, 2, 2], [0, 0, 0]]}
+    assert found["labels"]["a1"] == [1]
+    assert [path.name for path in sorted((target / "JPEGImages").iterdir())] == ["a1.jpg", "a2.png", "a3.jpg"]
+
+
+@pytest.mark.parametrize("writes", [1, 2, 4, 7])
+def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writes):
+    script = (
+        "import os, signal, sys; import misc.files; replace, left = os.replace, [int(sys.argv[1])]\n"
+        "def counted(*names):\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    left[0] -= 1; replace(*names)\n"
+        "os.replace = counted\n"
+        "from voc12.convert.__main__ import main; main(sys.argv[2:])"
+    )
+    whole = convert("labelme", source, target="whole")
+    killed = whole.with_name("killed")
+    arguments = [str(writes), "labelme", str(source), str(killed), "--num_workers=0"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert list(killed.rglob(".*.tmp")) and not (killed / "set.yaml").exists()
+    convert("labelme", source, target="killed")
+
+    def files(root: Path) -> dict[str, bytes]:
+        paths = [path for path in root.rglob("*") if path.is_file()]
+        return {str(p.relative_to(root)): p.read_bytes().replace(bytes(root), b"ROOT") for p in paths}
+
+    assert files(killed) == files(whole)
+
+
+def test_another_conversion_is_refused_until_it_may_be_overwritten(source, convert, refused, content, tmp_path):
+    convert("labelme", source)
+    (source / "class_names.txt").write_text("_background_\negg\nball\n")
+    (tmp_path / "target" / "set.yaml").unlink()
+    assert "--overwrite" in refused("labelme", source)
+    (source / "JPEGImages" / "a3.jpg").unlink()
+    found = content(convert("labelme", source, "--overwrite"))
+    assert found["labels"] == {"a1": [0], "a2": [1]} and found["names"] == ["egg", "ball"]
+    assert set(found["masks"]) == {"a1", "a2"}
+
+
+def test_a_folder_of_something_else_is_left_alone(source, refused, tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "thesis.tex").write_text("mine")
+    for more in ([], ["--overwrite"]):
+        assert "new or empty" in refused("labelme", source, *more)
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["thesis.tex"]
+
+
+def test_target_and_source_do_not_overlap(tmp_path):
+    source = tmp_path / "set" / "source"
+    source.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(source)
+    for target in (source, source / "inside", tmp_path / "link" / "inside", tmp_path / "set"):
+        with pytest.raises(InputError, match="TARGET"):
+            refuse_overlap(source, target)
+    with pytest.raises(InputError, match="SOURCE"):
+        refuse_overlap(tmp_path / "nowhere", tmp_path / "target")
+    refuse_overlap(source, tmp_path / "set" / "source2")
+
+
+def test_all_images_are_looked_at_before_it_is_refused(image, written, tmp_path):
+    images = [image("a", mask=[[3]]), image("b", mask=[[1, 1]]), image("c", mask=[[2]])]
+    with pytest.raises(InputError, match=r"a\.png: holds the number 3, expected 0 to 2 and 255.*1 more of 3 images"):
+        written(images)
+    assert not (tmp_path / "target" / "set.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("sets", "lists"),
+    [
+        ([("train",), ("train",), ("val",)], {"train": ["a", "b"], "val": ["c"]}),
+        ([("default",), ("default",), ("test",)], {"train": ["a", "b"], "default": ["a", "b"], "test": ["c"]}),
+        ([("val",), (), ("train", "trainval")], {"train": ["c"], "trainval": ["c"], "val": ["a"]}),
+        ([("test",), ("test",), ("test",)], {"train": ["a", "b", "c"], "test": ["a", "b", "c"]}),
+    ],
+)
+def test_lists(sets, lists, image, written, content):
+    images = [image(name, mask=[[1]], sets=named) for name, named in zip("abc", sets, strict=True)]
+    target, said = written(images)
+    found = content(target)
+    assert found["lists"] == lists
+    validation = "val" if "val" in lists else "train"
+    assert found["settings"]["val_list"] == str(target / f"ImageSets/Segmentation/{validation}.txt")
+    assert ("no validation list" in said) is (validation == "train")
+
+
+def test_classes_without_masks_switch_the_evaluations_off(image, written, content):
+    target, _ = written([image("a", classes=(1, 0)), image("b", classes=())])
+    found = content(target)
+    assert found["labels"] == {"a": [0, 1], "b": []}
+    assert found["settings"]["eval_cam_pass"] is False and found["settings"]["eval_sem_seg_pass"] is False
+
+
+def test_masks_of_some_images_make_a_train_list_beside_train_aug(image, written, content):
+    target, _ = written([image("a", classes=(1,)), image("b", mask=[[1]]), image("c", mask=[[2]], classes=(0, 1))])
+    found = content(target)
+    assert found["lists"] == {"train_aug": ["a", "b", "c"], "train": ["b", "c"]}
+    assert found["labels"] == {"a": [1], "b": [0], "c": [0, 1]}  # classes that are given count, not the mask's
+    assert found["settings"]["train_aug_list"].endswith("train_aug.txt") and "eval_cam_pass" not in found["settings"]
+
+
+def test_a_small_set_gets_batches_of_its_size_and_passes_the_preflight(source, convert, content):
+    from misc.config import read_config
+    from step.shared.data import DataSet
+    from step.shared.inputs import GroundTruth, ImageList, Images, Labels, Training
+
+    target = convert("labelme", source)
+    assert content(target)["settings"]["cam_batch_size"] == 3 == content(target)["settings"]["bes_batch_size"]
+    args = read_config(["--voc12_root", str(target), "--config", str(target / "set.yaml")])
+    data, images = DataSet(args), ImageList(args.train_aug_list)
+    preflight = Preflight()
+    inputs = [images, Images(data, images.ids), Labels(data, images.ids), GroundTruth(args, data)]
+    for each in [*inputs, Training("cam_batch_size", args.cam_batch_size, images.ids, tensorboard=False)]:
+        each.look(preflight)
+    assert preflight.problems == []
+
+
+def test_class_names_with_semicolons_get_labels_as_text(image, written, content):
+    target, _ = written([image("a", mask=[[2]])], names=("ball", "egg; boiled"))
+    assert content(target)["labels"] == {"a": [1]}
+
+
+def test_what_was_left_out_is_said(image, written):
+    _, said = written([image("a", mask=[[1]])], {"images without a mask": [f"b{n}.jpg" for n in range(7)]})
+    assert "7 images without a mask: b0.jpg, b1.jpg, b2.jpg, b3.jpg, b4.jpg, …" in said
+    with pytest.raises(InputError, match=r"no image to convert \(1 images without a mask: b\.jpg\)"):
+        written([], {"images without a mask": ["b.jpg"]})
+
+
+def test_masks_are_of_the_image_as_shown(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = picture(tmp_path / "images" / "turned.jpg", (2, 3), exif=exif)
+    assert stored_size(path) == (2, 3) and shown_size(path) == (3, 2)
+
+    def target_of(mask: np.ndarray) -> str:
+        image = SourceImage("turned", path, lambda: mask.astype(np.uint8))
+        return Target(tmp_path / "target").write(Found(["ball"], [image]), record={"source": "x"}, workers=0)
+
+    assert "1 images" in target_of(np.ones((3, 2)))
+    with pytest.raises(InputError, match=r"turned\.jpg.*2×3.*expected 3×2, as its EXIF orientation shows it"):
+        (tmp_path / "target" / "SegmentationClass" / "turned.png").unlink()
+        target_of(np.ones((2, 3)))
+
+
+def test_ids(tmp_path, picture):
+    assert flat_id("batch1/a 1") == flat_id("batch1\\a 1") == "batch1_a 1"
+    for name in ("", "a\n", " a", "a\u2028b", "x" * 241, "/"):
+        with pytest.raises(InputError, match="ID"):
+            flat_id(name)
+    refuse_collisions(["batch1/a", "batch2/a"])
+    with pytest.raises(InputError, match="'batch/1_a' and 'batch_1/a' would both become the ID 'batch_1_a'"):
+        refuse_collisions(["batch/1_a", "batch_1/a"])
+    picture(tmp_path / "a.jpg", (1, 1))
+    (tmp_path / "a.txt").touch()
+    assert images_in(tmp_path) == ({"a": tmp_path / "a.jpg"}, ["a.txt"])
+    picture(tmp_path / "a.PNG", (1, 1), format="PNG")
+    with pytest.raises(InputError, match=r"a\.PNG and a\.jpg have one ID"):
+        images_in(tmp_path)
+
+
+def test_help_names_the_formats_and_needs_no_torch():
+    script = (
+        "import sys, runpy\nsys.argv = ['x', *sys.argv[1:], '--help']\n"
+        "try: runpy.run_module('voc12.convert', run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    for given in ([], ["labelme"]):
+        done = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, cwd=PROJECT)
+        assert done.returncode == 0 and "labelme" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["labelme"], ["labelme", "x", "y", "--num_workers=-1"]])
+def test_a_command_line_that_will_not_do(arguments, capsys):
+    from voc12.convert.__main__ import main
+
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_every_format_reads_nothing_of_its_own_making(tmp_path):
+    """An empty folder is refused by every format, in one line."""
+    from voc12.convert.__main__ import FORMATS, _parser
+
+    for name in FORMATS:
+        options: Namespace = _parser().parse_args([name, str(tmp_path), "x"])
+        with pytest.raises(InputError):
+            FORMATS[name].read(tmp_path, options)

@@ -1,0 +1,131 @@
+"""What a converter finds in another layout, and what several converters look up there."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from misc.errors import InputError
+from voc12.image_set import IMAGE_ENDINGS, LONGEST_ID, nfc
+
+ORIENTATION = 0x0112  # the EXIF entry; from 5 on, the picture is shown lying on its side
+TRAIN, VAL, TEST = "train", "val", "test"
+NO_MASK, NO_IMAGE = "images without a mask", "masks without an image"
+NO_JPEG_OR_PNG = "files that are no JPEG or PNG"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of the source.
+
+    image_id  a file name without folder and ending, see `flat_id`
+    path      its file, JPEG or PNG
+    mask      reads or draws its mask, when it is needed: (H, W) uint8 of the image as it is shown, 0 background,
+              255 void, classes from 1. It may raise an InputError. None: there is no mask
+    made_of   the files that the mask is read from: where one is newer than the finished mask, that is made anew
+    classes   that it shows, from 0; None: those of its mask
+    sets      names of the lists that it is in: TRAIN, VAL, TEST or others
+    """
+
+    image_id: str
+    path: Path
+    mask: Callable[[], np.ndarray] | None = None
+    made_of: tuple[Path, ...] = ()
+    classes: tuple[int, ...] | None = None
+    sets: tuple[str, ...] = (TRAIN,)
+
+
+@dataclass
+class Found:
+    """What the source holds.
+
+    class_names   in the order of their numbers, without background
+    left_out      why → the names of what was left out for it
+    """
+
+    class_names: list[str]
+    images: list[SourceImage]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Format(Protocol):
+    """A module of this package that reads a format. The first line of its docstring says which."""
+
+    __doc__: str | None
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add what it asks beside SOURCE and TARGET. Defaults are None where the source itself may tell."""
+
+    def read(self, source: Path, options: argparse.Namespace) -> Found:
+        """What the folder holds; InputError if it is no such folder. Nothing is written."""
+
+
+def images_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The JPEGs and PNGs of a folder by ID, sorted, and the names of its other files.
+
+    Raises    InputError if there is no such folder, or two files have one ID
+    """
+    found: dict[str, Path] = {}
+    others = []
+    for path in files_in(folder):
+        if path.suffix.lower() not in IMAGE_ENDINGS:
+            others.append(path.name)
+            continue
+        other = found.setdefault(flat_id(path.stem), path)
+        if other != path:
+            raise InputError(f"{folder}: {other.name} and {path.name} have one ID: rename one")
+    return found, others
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder, sorted by name, hidden ones left out; InputError if there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+
+
+def flat_id(name: str) -> str:
+    """The ID of an image whose name may have folders in front: `batch1/a1` becomes `batch1_a1`.
+
+    Raises    InputError if it cannot be an ID: a line of a list, and a file name with endings to come.
+    """
+    image_id = name.replace("\\", "/").strip("/").replace("/", "_")
+    if not image_id or image_id.strip() != image_id or len(image_id.splitlines()) > 1 or "\0" in image_id:
+        raise InputError(f"{name!r} cannot be an image ID, which begins and ends without blanks: rename the file")
+    if len(image_id.encode()) > LONGEST_ID:
+        raise InputError(f"{name[:40]}… is longer than {LONGEST_ID} bytes, too long for an image ID: rename the file")
+    return image_id
+
+
+def refuse_collisions(names: Iterable[str]) -> None:
+    """InputError if two of the names, which may have folders in front, become one ID."""
+    before: dict[str, str] = {}
+    for name in names:
+        other = before.setdefault(nfc(flat_id(name)), name)
+        if other != name:
+            raise InputError(f"{other!r} and {name!r} would both become the ID {flat_id(name)!r}: rename one")
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image's pixels as its file stores them."""
+    return _sizes(path)[0]
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image as it is shown: turned as its EXIF orientation says."""
+    return _sizes(path)[1]
+
+
+def _sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    try:
+        with Image.open(path) as image:
+            stored = image.height, image.width
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+    return stored, stored[::-1] if turned else stored

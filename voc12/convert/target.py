@@ -1,0 +1,309 @@
+"""The folder that a converter writes: VOC's layout, and the settings that fit it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from misc.config import Config
+from misc.errors import InputError
+from misc.files import remove, remove_abandoned, replacing
+from misc.formats.images import read_label_map, write_mask
+from misc.run.parallel import parallel_map
+from voc12.class_names import check_class_names
+from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage, shown_size, stored_size
+from voc12.image_set import IMAGE_ENDINGS, VOCRoot
+from voc12.label_file import write_label_file
+
+VOID = 255
+RECORD = "conversion.json"
+FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
+SHOWN = 5
+SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differs from the published settings.
+# make_saliency_pass: there are no saliency maps. Put those of a detector into Sal/ and take the line away.
+"""
+
+
+class Made(NamedTuple):
+    """What became of an image of the source."""
+
+    classes: list[int]  # from 0, sorted
+    fault: str = ""  # why it cannot be used
+
+
+@dataclass(frozen=True)
+class Target:
+    """Writes what a format found.
+
+    root      the folder
+    copy      copy images instead of linking to them
+    overwrite remove first what an earlier conversion made there
+
+    Images are symbolic links: those cross file systems, may point to a data set that belongs to somebody else, which
+    hard links may not, and show with `ls -l` that the pixels are the source's. Where there are no links, copies.
+    """
+
+    root: Path
+    copy: bool = False
+    overwrite: bool = False
+
+    def write(self, found: Found, *, record: dict[str, Any], workers: int) -> str:
+        """Write the whole folder. What is finished is kept; the settings, written last, say that all is.
+
+        record    what the files depend on beside the source's: a folder with another record is refused
+        Returns   what was found, to be printed
+        Raises    InputError for images or masks that cannot be used, after all have been looked at, and for a folder
+                  that cannot be written or holds something else.
+        """
+        check_class_names(record["source"], found.class_names)
+        if not found.images:
+            left_out = _left_out(found.left_out)
+            raise InputError(f"{record['source']}: no image to convert" + (f" ({left_out[0]})" if left_out else ""))
+        self._claim(record | {"class_names": found.class_names})
+        made = list(parallel_map(lambda image: self._add(image, found), found.images, workers=workers, desc="convert"))
+        faults = [each.fault for each in made if each.fault]
+        if faults:
+            more = f" (and {len(faults) - 1} more of {len(made)} images)" if len(faults) > 1 else ""
+            raise InputError(f"{faults[0]}{more}")
+        labels = {image.image_id: each.classes for image, each in zip(found.images, made, strict=True)}
+        settings = self._write_texts(found, labels)
+        return "\n".join(_summary(self.root, found, labels, settings))
+
+    def _claim(self, record: dict[str, Any]) -> None:
+        """Note what the folder is going to hold; InputError if it holds something else."""
+        path = self.root / RECORD
+        text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+        if path.is_file():
+            if path.read_text(encoding="utf-8") != text and not self.overwrite:
+                raise InputError(
+                    f"{self.root} holds what another command, or other class names, made (see {path}): "
+                    "choose another TARGET, or say --overwrite"
+                )
+            if self.overwrite:
+                self._clear()
+        elif self.root.exists() and (not self.root.is_dir() or _is_used(self.root)):
+            raise InputError(f"{self.root} is there and no conversion made it: choose a TARGET that is new or empty")
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+        for folder in (self.root, *(self.root / name for name in FOLDERS)):
+            remove_abandoned(folder)
+        remove(self.root / "set.yaml")  # not finished
+
+    def _clear(self) -> None:
+        """Remove what the earlier conversion made, before the record says otherwise: a kill leaves nothing stale."""
+        for folder in FOLDERS:
+            for path in (self.root / folder).glob("*"):
+                if path.suffix in (*IMAGE_ENDINGS, ".txt"):
+                    remove(path)
+
+    def _add(self, image: SourceImage, found: Found) -> Made:
+        """Write the image and its mask; what is wrong with them is returned, what cannot be written raised."""
+        path = VOCRoot(self.root).truth(image.image_id)
+        try:
+            finished = self._finished(image, path)
+            labels = finished if finished is not None else image.mask() if image.mask else None
+            size = shown_size(image.path)
+            if labels is not None:
+                _check_mask(labels, image, size, len(found.class_names))
+        except InputError as error:
+            return Made([], str(error))
+        if labels is not None and finished is None:
+            write_mask(path, labels)
+        self._place(image)
+        if image.classes is not None:
+            return Made(sorted(set(image.classes)))
+        if labels is None:
+            return Made([])
+        shown = np.bincount(labels.ravel(), minlength=256).nonzero()[0]
+        return Made([int(number) - 1 for number in shown if number not in (0, VOID)])
+
+    def _finished(self, image: SourceImage, path: Path) -> np.ndarray | None:
+        """The mask that an earlier run wrote, unless it is damaged or older than what it is made of."""
+        if image.mask is None or not path.is_file():
+            return None
+        if any(_last_change(part) > path.stat().st_mtime_ns for part in image.made_of):
+            return None
+        try:
+            return read_label_map(path)
+        except InputError:
+            return None
+
+    def _place(self, image: SourceImage) -> None:
+        """Link to the image, or copy it, under the ID; a finished link or copy is kept."""
+        ending = image.path.suffix
+        name = f"{image.image_id}{ending if ending in IMAGE_ENDINGS else ending.lower()}"
+        path = self.root / "JPEGImages" / name
+        for other in IMAGE_ENDINGS:  # of an earlier run, from a source that has changed since
+            if (stale := path.with_name(f"{image.image_id}{other}")) != path and os.path.lexists(stale):
+                remove(stale)
+        original = Path(os.path.abspath(image.path))
+        if not _is_placed(path, original, copy=self.copy):
+            with replacing(path) as temporary:
+                if self.copy or not _linked(original, temporary):
+                    shutil.copyfile(original, temporary)
+
+    def _write_texts(self, found: Found, labels: dict[str, list[int]]) -> dict[str, Any]:
+        """Write class names, labels and lists, and at last the settings, which are returned."""
+        lists = _lists(found.images)
+        for name, ids in lists.items():
+            _write_lines(VOCRoot(self.root).image_set(name), ids)
+        _write_lines(self.root / "classes.txt", found.class_names)
+        label_file = "cls_labels.csv"
+        if any(";" in name for name in found.class_names):  # which separates names there
+            label_file = "cls_labels.txt"
+        write_label_file(self.root / label_file, labels, found.class_names)
+        settings = _settings(Path(os.path.abspath(self.root)), label_file, lists, found.images)
+        text = f"# python run_sample.py --config {self.root / 'set.yaml'}\n"
+        text += (
+            "# Beside the settings that differ from the published ones: where things are. make_saliency_pass: there\n"
+        )
+        text += "# is no Sal/ with maps of a detector; put it there and take the line away.\n"
+        with replacing(self.root / "set.yaml") as temporary:
+            content = text + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
+            temporary.write_text(content, encoding="utf-8", newline="")
+        return settings
+
+
+def refuse_overlap(source: Path, target: Path) -> None:
+    """InputError if one of the folders lies in the other, or the source does not exist."""
+    if not source.exists():
+        raise InputError(f"SOURCE: there is no {source}")
+    inner, outer = Path(os.path.realpath(target)), Path(os.path.realpath(source))
+    if inner == outer or outer in inner.parents:
+        raise InputError(f"TARGET {target} lies in SOURCE {source}, which is never changed: choose another place")
+    if inner in outer.parents:
+        raise InputError(f"SOURCE {source} lies in TARGET {target}: choose a folder of its own as TARGET")
+
+
+def _check_mask(labels: np.ndarray, image: SourceImage, size: tuple[int, int], classes: int) -> None:
+    name = image.made_of[0] if image.made_of else image.path
+    if labels.shape != size:
+        expected = f"{size[0]}×{size[1]}"
+        if labels.shape == stored_size(image.path):
+            expected += ", as its EXIF orientation shows it: mask and image must be turned alike"
+        raise InputError(
+            f"{name}: the mask of {image.path.name} is {'×'.join(map(str, labels.shape))} pixels (height × width), "
+            f"expected {expected}"
+        )
+    unknown = np.setdiff1d(labels, [*range(classes + 1), VOID])
+    if unknown.size:
+        raise InputError(f"{name}: holds the number {unknown[0]}, expected 0 to {classes} and {VOID}: add its class")
+
+
+def _is_used(folder: Path) -> bool:
+    return any(not path.name.endswith(".tmp") for path in folder.iterdir())
+
+
+def _last_change(path: Path) -> int:
+    """When a file was last written or renamed, ns; a rename does not change the first."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _is_placed(path: Path, original: Path, *, copy: bool) -> bool:
+    if path.is_symlink():
+        return not copy and Path(os.readlink(path)) == original
+    return (
+        path.is_file()
+        and path.stat().st_size == original.stat().st_size
+        and path.stat().st_mtime_ns >= _last_change(original)
+    )
+
+
+def _linked(original: Path, link: Path) -> bool:
+    try:
+        link.symlink_to(original)
+    except (OSError, NotImplementedError):  # a file system, or a Windows account, without links
+        return False
+    return True
+
+
+def _lists(images: list[SourceImage]) -> dict[str, list[str]]:
+    """List name → IDs. There is always a train list, and where masks are given, they are of all that it holds.
+
+    If some of the training images have masks and others only classes, train_aug lists all and train those with masks,
+    as VOC does.
+    """
+    lists: dict[str, list[str]] = {}
+    for image in images:
+        for name in image.sets:
+            lists.setdefault(name, []).append(image.image_id)
+    if TRAIN not in lists:
+        elsewhere = {*lists.get(VAL, []), *lists.get(TEST, [])}
+        ids = [image.image_id for image in images]
+        lists = {TRAIN: [image_id for image_id in ids if image_id not in elsewhere] or ids, **lists}
+    with_mask = {image.image_id for image in images if image.mask}
+    masked = [image_id for image_id in lists[TRAIN] if image_id in with_mask]
+    if 0 < len(masked) < len(lists[TRAIN]):
+        lists |= {"train_aug": lists[TRAIN], TRAIN: masked}
+    return lists
+
+
+def _settings(root: Path, label_file: str, lists: dict[str, list[str]], images: list[SourceImage]) -> dict[str, Any]:
+    """What differs from the defaults. Paths are absolute, so that the file works from any folder."""
+
+    def path_of(name: str) -> str:
+        return str(VOCRoot(root).image_set(name))
+
+    training = "train_aug" if "train_aug" in lists else TRAIN
+    validation = VAL if VAL in lists else training
+    with_mask = {image.image_id for image in images if image.mask}
+    settings: dict[str, Any] = {
+        "voc12_root": str(root),
+        "class_names": str(root / "classes.txt"),
+        "cls_labels": str(root / label_file),
+        "train_aug_list": path_of(training),
+        "train_list": path_of(TRAIN),
+        "val_list": path_of(validation),
+        "make_saliency_pass": True,
+    }
+    if not with_mask.issuperset(lists[TRAIN]):
+        settings |= {"eval_cam_pass": False, "eval_sem_seg_pass": False}
+    if VAL in lists and not with_mask.issuperset(lists[VAL]):
+        settings["eval_deeplab_seg_pass"] = False
+    elif VAL not in lists:
+        settings["deeplab_eval_set"] = TRAIN
+    count = len(lists[training])
+    for name in ("cam_batch_size", "bes_batch_size"):
+        if count < getattr(Config(), name):
+            settings[name] = count
+    return settings
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+
+
+def _summary(root: Path, found: Found, labels: dict[str, list[int]], settings: dict[str, Any]) -> list[str]:
+    shown = [sum(number in classes for classes in labels.values()) for number in range(len(found.class_names))]
+    lists = {name: len(ids) for name, ids in _lists(found.images).items()}
+    lines = [
+        f"{root}: {len(labels)} images, {sum(image.mask is not None for image in found.images)} of them with masks",
+        f"lists: {', '.join(f'{name} {count}' for name, count in lists.items())}",
+        f"images by class: {', '.join(f'{name} {n}' for name, n in zip(found.class_names, shown, strict=True))}",
+    ]
+    without = [image_id for image_id, classes in labels.items() if not classes]
+    lines += _left_out({"images without a class": without} if without else {})
+    lines += [f"left out: {line}" for line in _left_out(found.left_out)]
+    if VAL not in lists:
+        lines.append("no validation list: the classifier is validated on its training images")
+    return [*lines, f"next: python run_sample.py --voc12_root {root} --config {root / 'set.yaml'}"]
+
+
+def _left_out(why: dict[str, list[str]]) -> list[str]:
+    """A line for each reason: how many, and the first of them."""
+    return [
+        f"{len(names)} {reason}: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")
+        for reason, names in why.items()
+        if names
+    ]
