@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from misc.config import CRF_ON_CUDA
 from misc.crf.filters import Filters
 from misc.errors import InputError
 
@@ -43,8 +44,8 @@ class DenseCRF:
     srgb       its reach in colours, of 255; `compat` its weight
     gaussian   reach in pixels, and weight, of the filter that sees positions only
     backend    "c": on one thread of a CPU, without Python's lock; "torch": on `device`; "pydensecrf": the published
-               code's; "auto": torch where `device` is CUDA and where there is no C compiler, else c. All give the
-               same labels, but for ties in float32.
+               code's; "auto": c, but CRF_ON_CUDA where `device` is CUDA, and torch where there is no C compiler. All
+               give the same labels, but for ties in float32.
     device     a torch.device or its name
     Source     Krähenbühl & Koltun, NeurIPS 2011; parameters as in IRN. Kernels are normalised symmetrically.
     Raises     ValueError for another image, number of labels or reach than these; InputError where a backend asked
@@ -138,7 +139,9 @@ def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") 
     from misc.crf import c_backend, pydensecrf_backend
 
     if backend == "auto":
-        return "torch" if str(device).startswith("cuda") or not c_backend.available() else "c"
+        if not c_backend.available():
+            return "torch"
+        return CRF_ON_CUDA if str(device).startswith("cuda") else "c"
     if backend == "c" and not c_backend.available():
         raise InputError(
             "the dense CRF's backend c needs a C compiler, and there is none that compiles it: install one, name it in "
