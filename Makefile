@@ -39,7 +39,7 @@ soak: .venv/test-ready
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/test-ready: requirements-dev.txt requirements-onnx.txt requirements-pydensecrf.txt .venv/demo-ready
+.venv/test-ready: requirements-dev.txt requirements-coco.txt requirements-onnx.txt requirements-pydensecrf.txt .venv/demo-ready
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
