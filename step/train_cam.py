@@ -1,5 +1,6 @@
 """Train the attention-pooling classifier on image-level labels (docs/method.md, section 1)."""
 
+import logging
 from copy import deepcopy
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from voc12.image_set import merged, read_list
 
 NEEDS_LESS = "lower --cam_batch_size, or say --amp"
 
+log = logging.getLogger(__name__)
+
 
 def plan(args: Config) -> Plan:
     data, trained, validated = DataSet(args), ImageList(args.train_aug_list), ImageList(args.val_list)
@@ -50,7 +53,8 @@ def make(args: Config, ids: list[str]) -> None:
     training = ClassifierTraining(
         ids, data.root, data.labels, crop=args.cam_crop_size, long_side=args.cam_resize_long, seed=args.seed
     )
-    validation = ClassifierValidation(read_list(args.val_list), data.root, data.labels, crop=args.cam_crop_size)
+    val_ids = read_list(args.val_list, notice=log.debug)  # said when everything was looked at
+    validation = ClassifierValidation(val_ids, data.root, data.labels, crop=args.cam_crop_size)
 
     torch.manual_seed(args.seed)  # the classifier's first values
     device = pick_device(args.device)

@@ -1,5 +1,6 @@
 """Where a VOC-format data set keeps its files, and the lists of its images."""
 
+import codecs
 import logging
 import os
 import unicodedata
@@ -8,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from misc.errors import InputError
+from voc12.list_forms import ids_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
-LONGEST_ID = 240  # bytes; a file name may have 255, and endings such as _scores.npz are part of it
 log = logging.getLogger(__name__)
 
 
@@ -70,13 +71,15 @@ def find(path: str | Path) -> Path:
 
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file, with or without byte order mark."""
+    """A text file in UTF-8, with or without byte order mark, or in UTF-16 with one, as PowerShell's `>` writes."""
     try:
-        return find(path).read_text(encoding="utf-8-sig")
+        content = find(path).read_bytes()
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such list") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}): save it as UTF-8") from error
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -85,24 +88,19 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def read_list(path: str | Path, *, notice: Callable[[str], None] = log.info) -> list[str]:
-    """The image IDs of a list, one a line, in order, each once.
+    """The image IDs of a list, one a line, in order, each once; other forms of a line: voc12/list_forms.py.
 
-    notice    told of duplicate IDs
-    Raises    InputError if the list is missing or empty, or an ID is no plain file name.
+    notice    told of other forms and of duplicate IDs
+    Raises    InputError if the list is missing or empty, or a line holds no ID.
     """
-    lines = read_lines(path)
-    for image_id in lines:
-        if any(part in image_id for part in ("/", "\\", "\0")) or image_id in (".", ".."):
-            raise InputError(f"{path}: {image_id!r} is not an image ID (a file name without folder and ending)")
-        if len(image_id.encode()) > LONGEST_ID:
-            raise InputError(
-                f"{path}: the ID {image_id[:40]}… is longer than {LONGEST_ID} bytes, too long for a file name"
-            )
-    ids = list(dict.fromkeys(lines))
+    found, remarks = ids_of(read_lines(path), path)
+    ids = list(dict.fromkeys(found))
     if not ids:
         raise InputError(f"{path}: the list is empty")
-    if len(ids) < len(lines):
-        notice(f"{path}: {len(lines) - len(ids)} duplicate IDs, each used once")
+    for remark in remarks:
+        notice(remark)
+    if len(ids) < len(found):
+        notice(f"{path}: {len(found) - len(ids)} duplicate IDs, each used once")
     return ids
 
 

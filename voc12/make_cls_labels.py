@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
     labels = make_labels(
         VOCRoot(Path(args.voc12_root)),
-        merged(*(read_list(path) for path in args.list)),
+        merged(*(read_list(path, notice=say) for path in args.list)),
         read_class_names(args.class_names),
         source=args.source,
         workers=available_cores() if args.num_workers is None else args.num_workers,

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from voc12.image_set import IMAGE_ENDINGS, LONGEST_ID, nfc
+from voc12.image_set import IMAGE_ENDINGS, nfc
+from voc12.list_forms import LONGEST_ID
 
 ORIENTATION = 0x0112  # the EXIF entry; from 5 on, the picture is shown lying on its side
 TRAIN, VAL, TEST = "train", "val", "test"
