@@ -52,6 +52,9 @@ class Config:
     # data
     voc12_root: str = setting("", "VOC root: JPEGImages/, Sal/, SegmentationClass/, Annotations/, ImageSets/.", of=DATA)
     saliency_dir: str | None = setting(None, "Saliency maps, ID.png (default: Sal/ in voc12_root).", of=DATA)
+    truth_dir: str | None = setting(
+        None, "Ground truth masks, ID.png (default: SegmentationClass/ in voc12_root).", of=DATA
+    )
     class_names: str = setting(
         "voc12/class_names.txt", "Class names, one a line, in the order of their numbers.", of=DATA
     )
@@ -68,8 +71,8 @@ class Config:
     )
     val_list: str = setting("voc12/val.txt", "Images the classifier is validated on.", of=DATA)
     infer_list: str | None = setting(None, "Images that get pseudo masks (default: train_list).", of=DATA)
-    chainer_eval_set: Literal["train", "val", "trainval"] = setting(
-        "train", "Which ImageSets/Segmentation list both evaluations use.", of=DATA
+    chainer_eval_set: str = setting(
+        "train", "The list that both evaluations use: a name in ImageSets/Segmentation, or the path of a .txt.", of=DATA
     )
     sweep_list: str | None = setting(
         None,
@@ -354,9 +357,7 @@ class Config:
     )
     deeplab_test_flip: bool = setting(False, "And mirrored as well.", of="make_deeplab_seg")
     deeplab_out_dir: str = setting("result/deeplab", "The network's masks: ID.png, ID_crf.png.", of=FILES)
-    deeplab_eval_set: Literal["train", "val", "trainval"] = setting(
-        "val", "Which ImageSets/Segmentation list eval_deeplab_seg uses.", of=DATA
-    )
+    deeplab_eval_set: str = setting("val", "The list that eval_deeplab_seg uses, as chainer_eval_set.", of=DATA)
 
     voc_submission: Literal["comp5", "comp6"] | None = setting(
         None,

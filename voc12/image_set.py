@@ -13,15 +13,17 @@ from voc12.list_forms import ids_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
+NAMED = 5  # lists, in one message
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VOCRoot:
-    """The paths below one VOC root; saliency maps may lie elsewhere."""
+    """The paths below one VOC root; saliency maps and ground truth may lie elsewhere."""
 
     root: Path
     saliency_dir: Path | None = None  # None: Sal/ below the root
+    truth_dir: Path | None = None  # None: SegmentationClass/
 
     def image(self, image_id: str) -> Path:
         """The image's file; where there is none, the name that VOC gives it."""
@@ -37,13 +39,15 @@ class VOCRoot:
         return self.saliency_folder / f"{image_id}.png"
 
     def truth(self, image_id: str) -> Path:
-        return self.root / "SegmentationClass" / f"{image_id}.png"
+        return (self.truth_dir or self.root / "SegmentationClass") / f"{image_id}.png"
 
     def annotation(self, image_id: str) -> Path:
         return self.root / "Annotations" / f"{image_id}.xml"
 
     def image_set(self, name: str) -> Path:
-        return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+        """A list by its name in ImageSets/Segmentation, or by its path, which ends in .txt."""
+        path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+        return find(name) if Path(name).suffix.lower() == ".txt" and not path.is_file() else path
 
 
 def nfc(name: str) -> str:
@@ -62,6 +66,19 @@ def near_miss(path: Path) -> str:
                 return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
             return f"{other.name!r} is there: convert it to JPEG or PNG"
     return ""
+
+
+def other_truth(missing: Path) -> str:
+    """Where a ground truth mask lies that is missing: in which folder beside its own, such as SegmentationClassAug."""
+    beside = (folder / missing.name for folder in sorted(missing.parent.parent.glob("SegmentationClass*")))
+    found = next((path for path in beside if path.is_file()), None)
+    return f"{found} is there, so say --truth_dir {found.parent}; " if found else ""
+
+
+def other_lists(missing: Path) -> str:
+    """Which lists lie beside one that is missing."""
+    names = sorted(path.stem for path in missing.parent.glob("*.txt"))
+    return f"lists there are {', '.join(names[:NAMED])}: name one, or give a path; " if names else ""
 
 
 def find(path: str | Path) -> Path:

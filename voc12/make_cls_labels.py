@@ -16,7 +16,7 @@ from misc.config import available_cores
 from misc.errors import InputError
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
-from voc12.image_set import VOCRoot, merged, read_list
+from voc12.image_set import VOCRoot, merged, other_truth, read_list
 from voc12.label_file import write_label_file
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     from voc12.image_labels import read_class_names  # imports torch; --help is quick without
 
     labels = make_labels(
-        VOCRoot(Path(args.voc12_root)),
+        VOCRoot(Path(args.voc12_root), truth_dir=Path(args.truth_dir) if args.truth_dir else None),
         merged(*(read_list(path, notice=say) for path in args.list)),
         read_class_names(args.class_names),
         source=args.source,
@@ -44,7 +44,7 @@ def make_labels(
 ) -> dict[str, list[int]]:
     """Write the classes of each image, from 0, sorted, to `out` and return them.
 
-    source        xml (Annotations/) or masks (SegmentationClass/)
+    source        xml (Annotations/) or masks (SegmentationClass/, or the root's truth_dir)
     """
     if not root.root.is_dir():
         raise InputError(f"voc12_root: there is no folder {root.root}")
@@ -55,7 +55,10 @@ def make_labels(
     paths = [path_of(image_id) for image_id in ids]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: see --source and --list")
+        advice = other_truth(missing[0]) if source == "masks" else ""
+        raise InputError(
+            f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: {advice}see --source and --list"
+        )
     reader: Callable[[Path], list[int]] = partial(read, class_names=class_names)
     labels = dict(zip(ids, parallel_map(reader, paths, workers=workers, desc="make_cls_labels"), strict=True))
     write_label_file(out, labels, class_names)
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--class_names", default="voc12/class_names.txt", help="class names, one a line (default: VOC's)"
     )
     parser.add_argument("--source", choices=("xml", "masks"), default="xml", help="Annotations/ or SegmentationClass/")
+    parser.add_argument("--truth_dir", help="where the masks lie (default: SegmentationClass/ in voc12_root)")
     parser.add_argument("--out", required=True, help="the label file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     parser.add_argument("--num_workers", type=whole_number, help="threads that read (default: one a core)")

@@ -16,7 +16,8 @@ class DataSet:
 
     def __init__(self, args: Config) -> None:
         self._args = args
-        self.root = VOCRoot(Path(args.voc12_root), Path(args.saliency_dir) if args.saliency_dir else None)
+        elsewhere = [Path(folder) if folder else None for folder in (args.saliency_dir, args.truth_dir)]
+        self.root = VOCRoot(Path(args.voc12_root), *elsewhere)
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -21,7 +21,7 @@ from misc.train.progress import Progress
 from net.resnet50 import resnet50_stride16
 from step.shared import paths
 from step.shared.data import DataSet
-from voc12.image_set import merged, near_miss, read_list
+from voc12.image_set import merged, near_miss, other_lists, other_truth, read_list
 
 NO_TRUTH = "without ground truth, say --no_eval_cam_pass --no_eval_sem_seg_pass"
 NO_TRUTH_OF_DEEPLAB = "without ground truth, say --no_eval_deeplab_seg_pass"
@@ -143,11 +143,13 @@ class GroundTruth(Input):
         self.ids = merged(self.evaluated, self.swept)
 
     def look(self, preflight: Preflight) -> None:
-        preflight.reads("list of ground truth", [self._path], remedy=self._remedy)
+        preflight.reads("list of ground truth", [self._path], remedy=lambda path: other_lists(path) + self._remedy)
         for each in self._lists if self._path.is_file() else self._lists[1:]:
             each.look(preflight)
         truths = [self._data.root.truth(image_id) for image_id in self.ids]
-        preflight.reads("ground truth masks", truths, probe=image_fault, remedy=self._remedy)
+        preflight.reads(
+            "ground truth masks", truths, probe=image_fault, remedy=lambda path: other_truth(path) + self._remedy
+        )
         written_over = [path for path in truths if preflight.is_to_come(path)]
         if written_over:
             preflight.problem(

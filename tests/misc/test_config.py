@@ -135,7 +135,6 @@ def test_train_bes_pass_is_another_name_of_the_same_switch(tmp_path, in_yaml, ar
         (["--beta", "-0.1"], "beta"),
         (["--make_cam_pass", "banana"], "make_cam_pass"),
         (["--method", "irn"], "method"),
-        (["--chainer_eval_set", "test"], "chainer_eval_set"),
         (["--conf_fg_thres", "1.01"], "conf_fg_thres"),
         (["--window_size", "12"], "window_size"),
         (["--cam_batch_size", "0"], "cam_batch_size"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from misc.errors import InputError
 from voc12.image_labels import ImageLabels, read_class_names
-from voc12.image_set import PROJECT, VOCRoot, find, merged, near_miss, read_lines, read_list
+from voc12.image_set import PROJECT, VOCRoot, find, merged, near_miss, other_lists, other_truth, read_lines, read_list
 
 
 def listed(tmp_path: Path, content: bytes) -> list[str]:
@@ -103,6 +103,31 @@ def test_paths_below_a_root():
 
 def test_saliency_maps_may_lie_elsewhere():
     assert VOCRoot(Path("/voc"), Path("/elsewhere")).saliency("a") == Path("/elsewhere/a.png")
+
+
+def test_ground_truth_may_lie_elsewhere(tmp_path):
+    root = VOCRoot(tmp_path, truth_dir=tmp_path / "SegmentationClassAug")
+    assert root.truth("a") == tmp_path / "SegmentationClassAug" / "a.png" and root.saliency("a").parent.name == "Sal"
+    missing = VOCRoot(tmp_path).truth("a")
+    assert other_truth(missing) == ""
+    root.truth("a").parent.mkdir()
+    root.truth("a").touch()
+    assert f"--truth_dir {root.truth_dir}" in other_truth(missing)
+
+
+def test_a_list_by_its_name_or_its_path(tmp_path, monkeypatch):
+    root, folder = VOCRoot(tmp_path), tmp_path / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    (folder / "default.txt").touch()
+    (folder / "half.txt.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert root.image_set("default") == folder / "default.txt"
+    assert root.image_set("half.txt") == folder / "half.txt.txt"
+    assert root.image_set("mine/some.TXT") == PROJECT / "mine" / "some.TXT"  # as for all lists: see `find`
+    (tmp_path / "some.txt").touch()
+    assert root.image_set("some.txt") == Path("some.txt") and root.image_set(f"{tmp_path}/x.txt") == tmp_path / "x.txt"
+    assert root.image_set("voc12/val.txt") == PROJECT / "voc12" / "val.txt"
+    assert "default, half.txt" in other_lists(root.image_set("train")) and other_lists(tmp_path / "n" / "x.txt") == ""
 
 
 def test_the_image_that_is_there_is_taken(tmp_path):

@@ -60,6 +60,15 @@ def test_both_sources_say_the_same(own_set, source, capsys):
         assert labels["IMG_1_(ü)"].tolist() == [0, 2] and labels["b"].tolist() == []
 
 
+def test_masks_elsewhere(own_set, capsys):
+    (own_set / "SegmentationClass").rename(own_set / "SegmentationClassAug")
+    wrong = error_of(arguments(own_set, "l.csv", "--source=masks"), capsys)
+    assert "2 of 2 files missing" in wrong and f"--truth_dir {own_set / 'SegmentationClassAug'}" in wrong
+    where = f"--truth_dir={own_set / 'SegmentationClassAug'}"
+    assert main(arguments(own_set, "l.txt", "--source=masks", where)) == 0
+    assert (own_set / "l.txt").read_text(encoding="utf-8") == "IMG_1_(ü) 0 2\nb\n"
+
+
 def test_workers_change_nothing(tiny_voc, tmp_path):
     lists = [str(tiny_voc / "ImageSets" / "Segmentation" / f"{name}.txt") for name in ("train", "val", "trainval")]
     contents = []

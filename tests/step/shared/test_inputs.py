@@ -148,6 +148,22 @@ def test_cams_are_read_and_doubt_is_told(place):
     assert "4 of 4 CAMs looked at unusable" in problem and "another image size" in problem
 
 
+def test_ground_truth_elsewhere(place):
+    """SBD's masks in SegmentationClassAug, and the list that CVAT writes."""
+    augmented = place.root / "SegmentationClassAug"
+    (place.root / "SegmentationClass").rename(augmented)
+    place.list.rename(place.list.with_name("default.txt"))
+    (problem,) = problems(inputs.GroundTruth(place.args(), place.data))
+    assert "list of ground truth missing" in problem and "default" in problem
+    for name in ("default", str(place.list.with_name("default.txt"))):
+        args = place.args(chainer_eval_set=name)
+        (problem,) = problems(inputs.GroundTruth(args, DataSet(args)))
+        assert f"--truth_dir {augmented}" in problem
+        found = place.args(chainer_eval_set=name, truth_dir=str(augmented))
+        truth = inputs.GroundTruth(found, DataSet(found))
+        assert truth.ids == place.ids and problems(truth) == []
+
+
 def test_ground_truth(place):
     val = place.list.with_name("val.txt")
     truth = inputs.GroundTruth(place.args(sweep_list=str(val)), place.data)
