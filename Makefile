@@ -4,12 +4,13 @@
 # make coverage  the share of the lines that the fast tests run; fails below 90 %
 # make soak      the tests of kills and of damaged files with large numbers, about half an hour
 # make bench     our steps against the published way of computing the same, about an hour on two cores
+# make gpu-check  on a machine with a card: golden tests, differences from a CPU, times; a page, in under ten minutes
 # All make .venv if it is not there. Another Python: make test PYTHON=python3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage soak bench clean
+.PHONY: demo test test-all coverage soak bench gpu-check clean
 
 demo: .venv/demo-ready
 	$(BIN)/python run_sample.py --config configs/demo.yaml
@@ -45,6 +46,9 @@ soak: .venv/test-ready
 
 bench: .venv/demo-ready
 	$(BIN)/python -m benchmarks.run
+
+gpu-check: .venv/test-ready
+	$(BIN)/python -m benchmarks.gpu_check
 
 clean:
 	rm -rf .venv result/demo .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from misc.config import Config
 from misc.formats.cam_file import CAM, write_cam
+from misc.formats.images import write_mask
 from misc.method.boundary_labels import boundary_label
 from misc.pixels import normalise, stride4
 from net.resnet50_cam import ResNet50CAM
@@ -80,11 +81,11 @@ def smooth_cam(mask: np.ndarray, keys: list[int], number: int) -> CAM:
 
 
 def write_set(root: Path, size: Size, images: int) -> None:
-    """Write JPEGImages/, Sal/, cams/, boundary_label/, list.txt and labels.txt, unless they are there."""
+    """Write images, saliency, masks, CAMs, boundary labels, list.txt and labels.txt, unless they are there."""
     done = root / "done"
     if done.exists():
         return
-    for folder in ("JPEGImages", "Sal", "cams", "boundary_label"):
+    for folder in ("JPEGImages", "Sal", "SegmentationClass", "cams", "boundary_label"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(images):
@@ -92,6 +93,7 @@ def write_set(root: Path, size: Size, images: int) -> None:
         image, mask, saliency, keys = picture(size, number)
         Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg", quality=92)
         Image.fromarray(saliency).save(root / "Sal" / f"{name}.png")
+        write_mask(root / "SegmentationClass" / f"{name}.png", mask)
         Image.fromarray(label_of(mask, saliency)).save(root / "boundary_label" / f"{name}.png")
         write_cam(root / "cams" / f"{name}.npy", smooth_cam(mask, keys, number))
         lines.append(" ".join([name, *map(str, keys)]))

@@ -19,6 +19,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the large numbers of kills and of fuzzed files")
+    parser.addoption("--device", choices=("cpu", "cuda"), help="only the tests that compute on a device, on this one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --device, leave out what the device has no part in."""
+    if config.getoption("--device") is None:
+        return
+    config.hook.pytest_deselected(items=[item for item in items if not computes_on_device(item)])
+    items[:] = filter(computes_on_device, items)
+
+
+def computes_on_device(item: pytest.Item) -> bool:
+    return "device" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def device(request) -> Any:
+    """The torch.device of --device, the CPU without it. Tolerances are float32's: a card computes without TF32."""
+    from misc.run.device import pick_device, use_device
+
+    chosen = pick_device(request.config.getoption("--device") or "cpu")
+    use_device(chosen, tf32=False)
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 from torchvision.models import resnet50
 
 from misc.errors import InputError
+from misc.run.device import to_device
 from misc.train.segmentation_loss import segmentation_losses
 from net.cpu.fast import fast_on_cpu
 from net.deeplab_v2 import CAFFE, TORCHVISION, DeepLabV2, Family, conv_norms
@@ -30,25 +31,32 @@ def network() -> DeepLabV2:
 
 
 @pytest.fixture(scope="module")
+def network_there(network, device) -> DeepLabV2:
+    """The network on the device of the tests."""
+    return to_device(deepcopy(network), device)
+
+
+@pytest.fixture(scope="module")
 def small() -> DeepLabV2:
     """A ResNet-50 of three classes and background with formula weights."""
     return of_formula(4, depth=50, family=TORCHVISION)
 
 
 def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.cpu(), expected, rtol=0, atol=1e-4)
 
 
 @torch.inference_mode()
-def test_golden_logits(golden, network):
+def test_golden_logits(golden, network_there, device):
     g = golden("deeplab_forward")
-    maps = network.train()(torch.from_numpy(g["x"]))
+    maps = network_there.train()(torch.from_numpy(g["x"]).to(device))
     for found, scale in zip(maps, ("1.0", "0.5", "0.75", "max"), strict=True):
         assert_close(found, g[f"train_{scale}"])
-    assert_close(network.eval().predict(torch.from_numpy(g["x2"])), g["eval_x2"])
-    fast = fast_on_cpu(deepcopy(network))
-    assert_close(fast.single_scale()(torch.from_numpy(g["x_wide"])), g["base_x_wide"])
-    assert_close(fast.predict(torch.from_numpy(g["x_wide"])), g["eval_x_wide"])
+    assert_close(network_there.eval().predict(torch.from_numpy(g["x2"]).to(device)), g["eval_x2"])
+    fast = to_device(fast_on_cpu(deepcopy(network_there)), device)
+    wide = torch.from_numpy(g["x_wide"]).to(device)
+    assert_close(fast.single_scale()(wide), g["base_x_wide"])
+    assert_close(fast.predict(wide), g["eval_x_wide"])
 
 
 @pytest.mark.parametrize(
@@ -59,19 +67,20 @@ def test_golden_logits(golden, network):
         pytest.param(0, "balanced", "balanced_grad_norm0", marks=pytest.mark.slow),
     ],
 )
-def test_golden_losses_and_gradients(batch, kind, norms, golden, network):
+def test_golden_losses_and_gradients(batch, kind, norms, golden, network_there, device):
     g = golden("deeplab_loss")
-    maps = network.train()(torch.from_numpy(g["x"]))
-    losses = segmentation_losses(maps, torch.from_numpy(g[f"labels{batch}"]), balanced=kind == "balanced")
-    np.testing.assert_allclose(losses.detach(), g[f"{kind}{batch}"], rtol=1e-5)
-    parameters = {f"base.{caffe_name(name)}": p for name, p in network.named_parameters() if p.requires_grad}
+    maps = network_there.train()(torch.from_numpy(g["x"]).to(device))
+    labels = torch.from_numpy(g[f"labels{batch}"]).to(device)
+    losses = segmentation_losses(maps, labels, balanced=kind == "balanced")
+    np.testing.assert_allclose(losses.detach().cpu(), g[f"{kind}{batch}"], rtol=1e-5)
+    parameters = {f"base.{caffe_name(name)}": p for name, p in network_there.named_parameters() if p.requires_grad}
     gradients = dict(zip(parameters, torch.autograd.grad(losses.sum(), list(parameters.values())), strict=True))
     norm_of = {name: norm for name, norm in zip(g["param_names"], g[norms], strict=True) if not np.isnan(norm)}
     assert gradients.keys() == norm_of.keys()
     assert {name: gradients[name].norm().item() for name in norm_of} == pytest.approx(norm_of, rel=2e-3)
     for name in [key.removeprefix("grad0_") for key in g if key.startswith("grad0_")] if norms == "grad_norm0" else ():
         expected = g[f"grad0_{name}"]
-        np.testing.assert_allclose(gradients[name], expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(gradients[name].cpu(), expected, rtol=0, atol=5e-3 * np.abs(expected).max())
 
 
 def test_golden_parameter_groups(golden, network):

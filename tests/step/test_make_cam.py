@@ -7,6 +7,7 @@ from misc.formats.cam_file import read_cam
 from misc.formats.checkpoint import save_weights
 from misc.formats.compact_cam import ScaleMaps
 from misc.pixels import rescale, scaled_size
+from misc.run.device import to_device
 from net.resnet50_cam import ResNet50CAM
 from run_sample import main
 from step.make_cam import make, maps_of_scales
@@ -14,40 +15,39 @@ from tests.test_chain import only
 from voc12.datasets import BICUBIC
 from voc12.image_set import read_list
 
-CPU = torch.device("cpu")
 SCALES = (1.0, 0.5, 1.5, 2.0)
 
 
 @pytest.fixture(scope="module")
-def classifier(fill_with_formula):
+def classifier(fill_with_formula, device):
     model = ResNet50CAM(20).eval()
     fill_with_formula(model.state_dict())
-    return model
+    return to_device(model, device)
 
 
 def scaled(image: np.ndarray, scales: tuple[float, ...]) -> list[torch.Tensor]:
     return [torch.from_numpy(rescale(image, scaled_size(image.shape[:2], s), BICUBIC)) for s in scales]
 
 
-def multi_scale_cam(model, image, keys, scales=SCALES) -> tuple[np.ndarray, np.ndarray]:
+def multi_scale_cam(model, image, keys, device, scales=SCALES) -> tuple[np.ndarray, np.ndarray]:
     """The maps of an image at stride 4 and at full size, as make_cam makes them."""
-    maps = maps_of_scales(model, scaled(image, scales), keys, CPU)
+    maps = maps_of_scales(model, scaled(image, scales), keys, device)
     return ScaleMaps(keys, image.shape[:2], scales if maps else (), maps).merged()
 
 
 @pytest.mark.parametrize("image", range(3))
-def test_golden(golden, classifier, image):
+def test_golden(golden, classifier, image, device):
     g = golden("make_cam")
     name = g["ids"][image]
     pixels = g[f"img_{name}"]
-    cam_s4, cam_full = multi_scale_cam(classifier, pixels, g[f"keys_{name}"])
+    cam_s4, cam_full = multi_scale_cam(classifier, pixels, g[f"keys_{name}"], device)
     np.testing.assert_allclose(cam_s4, g[f"cam_{name}"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(cam_full, g[f"high_res_{name}"], atol=1e-4, rtol=0)
 
 
-def test_apart_from_its_mirror_image_the_same(golden, classifier):
+def test_apart_from_its_mirror_image_the_same(golden, classifier, device):
     pixels = golden("make_cam")[f"img_{golden('make_cam')['ids'][0]}"]
-    given = classifier, scaled(pixels, SCALES), np.array([2, 5]), CPU
+    given = classifier, scaled(pixels, SCALES), np.array([2, 5]), device
     for together, apart in zip(maps_of_scales(*given), maps_of_scales(*given, apart=True), strict=True):
         np.testing.assert_allclose(apart, together, atol=1e-5, rtol=0)
 
@@ -80,15 +80,15 @@ def test_where_memory_is_short_an_image_goes_alone_and_else_is_named(
         assert said.startswith(f"error: {first}: not enough memory") and "--amp" in said and sizes == [2, 1]
 
 
-def test_image_without_labels_gets_no_maps(golden, classifier):
-    cam_s4, cam_full = multi_scale_cam(classifier, np.zeros((33, 50, 3), np.uint8), np.zeros(0, np.int64))
+def test_image_without_labels_gets_no_maps(golden, classifier, device):
+    cam_s4, cam_full = multi_scale_cam(classifier, np.zeros((33, 50, 3), np.uint8), np.zeros(0, np.int64), device)
     assert cam_s4.shape == (0, 9, 13) and cam_full.shape == (0, 33, 50)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 60)])
-def test_tiny_images(classifier, size):
+def test_tiny_images(classifier, size, device):
     image = np.full((*size, 3), 90, np.uint8)
-    cam_s4, cam_full = multi_scale_cam(classifier, image, np.array([2]))
+    cam_s4, cam_full = multi_scale_cam(classifier, image, np.array([2]), device)
     assert cam_full.shape == (1, *size) and np.isfinite(cam_full).all() and np.isfinite(cam_s4).all()
 
 

@@ -11,7 +11,7 @@ from step.shared.data import DataSet
 
 
 @pytest.mark.parametrize("image", range(6))
-def test_golden(golden, image, tmp_path):
+def test_golden(golden, image, tmp_path, device):
     """From the network's output on: the three files that make_sem_seg writes."""
     from PIL import Image
 
@@ -21,10 +21,14 @@ def test_golden(golden, image, tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     # a PNG under the name of the JPEG, so that no pixel changes
     Image.fromarray(pixels).save(tmp_path / "JPEGImages" / f"{name}.jpg", format="PNG")
-    args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"))
+    args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"), device=str(device))
 
     scores_s4, scores = propagated_scores(
-        torch.from_numpy(g[f"cam_{name}"]), torch.from_numpy(edge), pixels.shape[:2], beta=5, exp_times=8
+        torch.from_numpy(g[f"cam_{name}"]).to(device),
+        torch.from_numpy(edge).to(device),
+        pixels.shape[:2],
+        beta=5,
+        exp_times=8,
     )
     winners = strongest(scores, 0.21)
     refine_and_save(Propagated(name, winners, keys, edge), args=args, data=DataSet(args))

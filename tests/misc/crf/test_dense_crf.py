@@ -28,7 +28,9 @@ def one_thread():
 
 
 @pytest.fixture(params=["c", "torch", "pydensecrf"])
-def backend(request):
+def backend(request, device):
+    if request.param != "torch" and device.type != "cpu":
+        pytest.skip("computes on the CPU only")
     if request.param == "pydensecrf":
         pytest.importorskip("pydensecrf.densecrf")
     if request.param == "c" and not c_backend.available():
@@ -47,71 +49,72 @@ def scene(shape, n_labels, *, seed=0):
 
 
 @pytest.mark.parametrize("case", range(3))
-def test_golden(golden, backend, case):
+def test_golden(golden, backend, case, device):
     g = golden("dense_crf")
-    crf = DenseCRF(g[f"img{case}"], int(g[f"n_labels{case}"]), sxy=int(g[f"sxy{case}"]), backend=backend)
+    crf = DenseCRF(g[f"img{case}"], int(g[f"n_labels{case}"]), sxy=int(g[f"sxy{case}"]), backend=backend, device=device)
     refined = crf.refine(g[f"labels{case}"], gt_prob=float(g[f"gt_prob{case}"]), iterations=int(g[f"t{case}"]))
     assert (refined == g[f"out{case}"]).mean() >= 0.999
 
 
-def test_golden_of_deeplab(golden, backend):
+def test_golden_of_deeplab(golden, backend, device):
     g = golden("deeplab_crf")
     image = g["image_bgr"]
     scores = torch.from_numpy(g["logits"])[None].float()
     scores = F.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=False)[0]
     unary = unary_from_probabilities(scores.softmax(dim=0).numpy())
-    crf = DenseCRF(image, 21, sxy=67, srgb=3, compat=4, gaussian_sxy=1, gaussian_compat=3, backend=backend)
+    filters = {"sxy": 67, "srgb": 3, "compat": 4, "gaussian_sxy": 1, "gaussian_compat": 3}
+    crf = DenseCRF(image, 21, **filters, backend=backend, device=device)
     assert (crf.infer(unary) == g["label"]).mean() >= 0.999
     np.testing.assert_allclose(crf.marginals(unary)[:, g["rows"]], g["q_rows"], atol=5e-3)
 
 
 @pytest.mark.parametrize(("shape", "n_labels"), [*product([(9, 12), (6, 7)], [2, 3, 4, 6]), ((5, 9), 21), ((1, 7), 3)])
-def test_the_lattice_by_hand(backend, shape, n_labels):
+def test_the_lattice_by_hand(backend, shape, n_labels, device):
     """Rounding errors of 1e-7 grow, by the weights of the potentials, at most sixfold an iteration."""
     image, unary = scene(shape, n_labels)
     by_hand = marginals_by_hand(image, unary, sxy=20, srgb=5, compat=10, iterations=3)
-    marginals = DenseCRF(image, n_labels, sxy=20, backend=backend).marginals(unary, iterations=3)
+    marginals = DenseCRF(image, n_labels, sxy=20, backend=backend, device=device).marginals(unary, iterations=3)
     np.testing.assert_allclose(marginals, by_hand, atol=1e-4)
 
 
-def test_no_iterations_leave_the_softmax(backend):
+def test_no_iterations_leave_the_softmax(backend, device):
     image, unary = scene((5, 6), 4)
-    crf = DenseCRF(image, 4, sxy=20, backend=backend)
+    crf = DenseCRF(image, 4, sxy=20, backend=backend, device=device)
     softmax = torch.from_numpy(-unary).softmax(dim=0).numpy()
     np.testing.assert_allclose(crf.marginals(unary, iterations=0), softmax, atol=1e-6)
     np.testing.assert_array_equal(crf.infer(unary, iterations=0), unary.argmin(axis=0))
 
 
 @pytest.mark.parametrize("n_labels", [2, 3, 4, 5, 9, 22, 255])
-def test_energies_far_apart(backend, n_labels):
+def test_energies_far_apart(backend, n_labels, device):
     """A softmax that did not subtract its largest exponent would overflow; one that cut them would make ties."""
     image, unary = scene((3, 4), n_labels)
-    crf = DenseCRF(image, n_labels, sxy=20, backend=backend)
+    crf = DenseCRF(image, n_labels, sxy=20, backend=backend, device=device)
     marginals = crf.marginals(1000 * unary, iterations=2)
     np.testing.assert_allclose(marginals.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(marginals.argmax(axis=0), unary.argmin(axis=0))
 
 
 @pytest.mark.parametrize(("shape", "n_labels"), product(ODD_SHAPES, [2, 3, 5, 22]))
-def test_a_certain_label_map_of_one_colour_stays(backend, shape, n_labels):
+def test_a_certain_label_map_of_one_colour_stays(backend, shape, n_labels, device):
     """More labels than pixels among them. The filters of one colour are the same for all labels."""
     labels = np.full(shape, n_labels - 1)
-    crf = DenseCRF(np.zeros((*shape, 3), np.uint8), n_labels, sxy=20, backend=backend)
+    crf = DenseCRF(np.zeros((*shape, 3), np.uint8), n_labels, sxy=20, backend=backend, device=device)
     refined = crf.refine(labels)
     assert refined.dtype == np.uint8
     np.testing.assert_array_equal(refined, labels)
 
 
-def test_several_maps_are_refined_as_each_alone(backend):
+def test_several_maps_are_refined_as_each_alone(backend, device):
     """And a used CRF refines like a new one: make_boundary_label refines two label maps with one image's filters."""
     for n_labels in (2, 3, 4, 6):
         image, _ = scene((20, 31), n_labels)
         maps = np.random.default_rng(n_labels).integers(0, n_labels, (3, 4, 8)).repeat(5, axis=1).repeat(4, axis=2)
         maps = maps[:, :, :31]
-        crf = DenseCRF(image, n_labels, sxy=20, backend=backend)
+        crf = DenseCRF(image, n_labels, sxy=20, backend=backend, device=device)
         together = crf.refine(maps, iterations=5)
         for one, refined in zip(maps, together, strict=True):
-            alone = DenseCRF(image, n_labels, sxy=20, backend=backend).refine(one, iterations=5)
+            alone = DenseCRF(image, n_labels, sxy=20, backend=backend, device=device).refine(one, iterations=5)
             np.testing.assert_array_equal(refined, alone)
 
 
@@ -131,7 +134,7 @@ def test_permuted_labels_permute_the_result(n_labels, seed, random):
         np.testing.assert_array_equal(labels[certain], crf.infer(unary, iterations=3)[certain])
 
 
-def test_a_mirrored_image_mirrors_the_result(golden, backend):
+def test_a_mirrored_image_mirrors_the_result(golden, backend, device):
     """Not pixel by pixel: the lattice has no mirror symmetry and lies elsewhere in the mirror image. pydensecrf keeps
     98.7 % of these pixels, on average."""
     g = golden("pseudo_masks")
@@ -140,7 +143,7 @@ def test_a_mirrored_image_mirrors_the_result(golden, backend):
         image = g[f"img_{name}"]
         labels = np.unique(g[f"sem_seg_{name}"], return_inverse=True)[1].reshape(image.shape[:2])
         refined, mirrored = (
-            DenseCRF(picture, 4, sxy=20, backend=backend).refine(given)
+            DenseCRF(picture, 4, sxy=20, backend=backend, device=device).refine(given)
             for picture, given in ((image, labels), (image[:, ::-1], labels[:, ::-1]))
         )
         kept.append((refined == mirrored[:, ::-1]).mean())

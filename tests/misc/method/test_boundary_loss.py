@@ -9,15 +9,17 @@ from misc.method.boundary_loss import boundary_loss, masked_mean
 
 
 @pytest.mark.parametrize("case", range(3))
-def test_golden(golden, case):
+def test_golden(golden, case, device):
     g = golden("sbe_loss")
-    prediction = torch.from_numpy(g[f"prediction{case}"]).requires_grad_()
-    loss = boundary_loss(prediction, torch.from_numpy(g[f"label{case}"]), torch.from_numpy(g[f"saliency{case}"]))
+    prediction, label, saliency = (
+        torch.from_numpy(g[f"{name}{case}"]).to(device) for name in ("prediction", "label", "saliency")
+    )
+    loss = boundary_loss(prediction.requires_grad_(), label, saliency)
     loss.total.backward()
     expected = [g[f"loss_{t}{case}"] for t in ("ground", "boundary", "boundary_salient", "boundary_nonsalient")]
     found = [t.item() for t in (loss.ground, loss.boundary, loss.boundary_salient, loss.boundary_nonsalient)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(prediction.grad, g[f"grad{case}"], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(prediction.grad.cpu(), g[f"grad{case}"], rtol=1e-5, atol=1e-9)
 
 
 def test_bes_by_hand():
@@ -39,10 +41,10 @@ def test_blank_saliency_counts_as_not_salient():
 
 
 @pytest.mark.parametrize("extreme", [0.0, 1.0])
-def test_certain_predictions_stay_finite(extreme):
-    p = torch.full((1, 1, 2, 2), extreme, requires_grad=True)
-    label = torch.tensor([[[0, 50], [100, 250]]], dtype=torch.uint8)
-    loss = boundary_loss(p, label, torch.ones(1, 8, 8)).total
+def test_certain_predictions_stay_finite(extreme, device):
+    p = torch.full((1, 1, 2, 2), extreme, requires_grad=True, device=device)
+    label = torch.tensor([[[0, 50], [100, 250]]], dtype=torch.uint8, device=device)
+    loss = boundary_loss(p, label, torch.ones(1, 8, 8, device=device)).total
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(p.grad).all()
 

@@ -38,27 +38,29 @@ def form(request, monkeypatch):
 
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("case", range(3))
-def test_golden(golden, case):
+def test_golden(golden, case, device):
     g = golden("random_walk")
     walked = random_walk(
-        torch.from_numpy(g[f"cam{case}"]),
-        torch.from_numpy(g[f"edge{case}"][0]),
+        torch.from_numpy(g[f"cam{case}"]).to(device),
+        torch.from_numpy(g[f"edge{case}"][0]).to(device),
         beta=int(g[f"beta{case}"]),
         exp_times=int(g[f"exp_times{case}"]),
         radius=int(g[f"radius{case}"]),
     )
-    np.testing.assert_allclose(walked.numpy(), g[f"rw{case}"][:, 0], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(walked.cpu(), g[f"rw{case}"][:, 0], atol=1e-4, rtol=0)
 
 
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("grid", [(1, 1), (1, 9), (9, 1), (2, 11), (11, 2), (3, 3), (4, 7), (12, 10)])
 @pytest.mark.parametrize("exp_times", [0, 3, 8])
-def test_equals_the_dense_walk(grid, exp_times):
+def test_equals_the_dense_walk(grid, exp_times, device):
     rng = np.random.default_rng([*grid, exp_times])
     cam, edge = rng.random((2, *grid)), rng.random(grid) ** 3
-    walked = random_walk(torch.from_numpy(cam), torch.from_numpy(edge), beta=5, exp_times=exp_times)
+    walked = random_walk(
+        torch.from_numpy(cam).to(device), torch.from_numpy(edge).to(device), beta=5, exp_times=exp_times
+    )
     expected = dense_walk(cam, edge, beta=5, exp_times=exp_times, radius=5)
-    np.testing.assert_allclose(walked.numpy(), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(walked.cpu(), expected, atol=1e-5, rtol=0)
 
 
 def test_both_forms_walk_alike(monkeypatch):

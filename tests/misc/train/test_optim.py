@@ -5,10 +5,10 @@ import torch
 from misc.train.optim import DeepLabSGD, PolySGD, deeplab_groups
 
 
-def test_golden(golden):
+def test_golden(golden, device):
     g = golden("optimizer")
     start, decay, momentum = torch.from_numpy(g["start"]), float(g["weight_decay"]), float(g["weight_decay"])
-    groups = [torch.nn.Parameter(start[:5].clone()), torch.nn.Parameter(start[5:].clone())]
+    groups = [torch.nn.Parameter(part.clone().to(device)) for part in (start[:5], start[5:])]
     optimizer = PolySGD(
         [
             {"params": [p], "lr": float(rate), "weight_decay": decay}
@@ -17,11 +17,11 @@ def test_golden(golden):
         max_step=int(g["max_step"]),
         momentum=momentum,  # the published code hands its weight decay to this argument
     )
-    for step, gradient in enumerate(torch.from_numpy(g["grads"])):
+    for step, gradient in enumerate(torch.from_numpy(g["grads"]).to(device)):
         groups[0].grad, groups[1].grad = gradient[:5].clone(), gradient[5:].clone()
         optimizer.step()
         np.testing.assert_allclose([group["lr"] for group in optimizer.param_groups], g["lrs"][step], atol=1e-6)
-        found = torch.cat([p.detach() for p in groups]).numpy()
+        found = torch.cat([p.detach() for p in groups]).cpu()
         np.testing.assert_allclose(found, g["trajectory"][step], atol=1e-6)
 
 
@@ -56,13 +56,15 @@ def test_golden_rates_of_deeplab(golden, name, max_step, steps):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize(("name", "max_step", "rate"), [("six", 20000, 2.5e-4), ("loud", 50, 0.02)])
-def test_golden_steps_of_deeplab(golden, name, max_step, rate, dtype, tolerance):
+def test_golden_steps_of_deeplab(golden, name, max_step, rate, dtype, tolerance, device):
     g = golden("deeplab_optimizer")
-    parameters = [torch.nn.Parameter(torch.from_numpy(g[f"p0_group{n}"]).to(dtype)) for n in range(3)]
+    parameters = [torch.nn.Parameter(torch.from_numpy(g[f"p0_group{n}"]).to(device, dtype)) for n in range(3)]
     optimizer = DeepLabSGD(deeplab_groups([[p] for p in parameters], rate, 5e-4), max_step=max_step, momentum=0.9)
     for step in range(len(g[f"{name}_grads_group0"])):
         for n, parameter in enumerate(parameters):
-            parameter.grad = torch.from_numpy(g[f"{name}_grads_group{n}"][step]).to(dtype)
+            parameter.grad = torch.from_numpy(g[f"{name}_grads_group{n}"][step]).to(device, dtype)
         optimizer.step()
         for n, parameter in enumerate(parameters):
-            np.testing.assert_allclose(parameter.detach(), g[f"{name}_params_group{n}"][step], rtol=tolerance, atol=0)
+            np.testing.assert_allclose(
+                parameter.detach().cpu(), g[f"{name}_params_group{n}"][step], rtol=tolerance, atol=0
+            )

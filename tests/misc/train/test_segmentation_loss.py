@@ -10,20 +10,20 @@ SCALES = ("1.0", "0.5", "0.75", "max")
 
 
 @pytest.mark.parametrize("batch", ["labels0", "labels1", "labels_square"])
-def test_golden_label_sizes(golden, batch):
+def test_golden_label_sizes(golden, batch, device):
     g = golden("deeplab_loss")
     for scale in SCALES:
         expected = g[f"{batch}_{scale}"]
-        found = labels_at(expected.shape[1:], torch.from_numpy(g[batch]))
-        assert np.array_equal(found.numpy(), expected)
+        found = labels_at(expected.shape[1:], torch.from_numpy(g[batch]).to(device))
+        assert np.array_equal(found.cpu(), expected)
 
 
-def test_golden_losses(golden):
+def test_golden_losses(golden, device):
     g = golden("deeplab_loss")
-    maps = [torch.from_numpy(g[f"logits_square_{scale}"]) for scale in SCALES]
-    labels = torch.from_numpy(g["labels_square"])
-    np.testing.assert_allclose(segmentation_losses(maps, labels, balanced=False), g["ce_square"], rtol=1e-5)
-    np.testing.assert_allclose(segmentation_losses(maps, labels, balanced=True), g["balanced_square"], rtol=1e-5)
+    maps = [torch.from_numpy(g[f"logits_square_{scale}"]).to(device) for scale in SCALES]
+    labels = torch.from_numpy(g["labels_square"]).to(device)
+    np.testing.assert_allclose(segmentation_losses(maps, labels, balanced=False).cpu(), g["ce_square"], rtol=1e-5)
+    np.testing.assert_allclose(segmentation_losses(maps, labels, balanced=True).cpu(), g["balanced_square"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("balanced", [False, True])

@@ -8,14 +8,14 @@ from step.shared.crf import refine_probabilities
 from step.shared.deeplab import probabilities_of
 
 
-def test_golden(golden):
+def test_golden(golden, device):
     """From the logits on: enlarged, softmax, CRF."""
     g = golden("deeplab_crf")
     image = g["image_bgr"][:, :, ::-1]
-    probabilities = probabilities_of([torch.from_numpy(g["logits"])[None]], image.shape[:2]).numpy()
+    probabilities = probabilities_of([torch.from_numpy(g["logits"])[None].to(device)], image.shape[:2]).cpu().numpy()
     np.testing.assert_allclose(probabilities[:, g["rows"]], g["prob_rows"], atol=1e-5)
     assert np.array_equal(probabilities.argmax(axis=0), g["raw_label"])
-    assert (refine_probabilities(Config(device="cpu"), image, probabilities) == g["label"]).mean() >= 0.999
+    assert (refine_probabilities(Config(device=str(device)), image, probabilities) == g["label"]).mean() >= 0.999
 
 
 def test_softmaxes_are_averaged():
