@@ -4,7 +4,6 @@ Read by `read_config`: defaults < YAML (`--config`, may be given more than once)
 """
 
 import math
-import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
+from misc.cores import available_cores
 from misc.errors import InputError, reason
 
 ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
@@ -419,12 +419,6 @@ class Config:
     def workers(self) -> int:
         """Threads to start beside the main one; 0 means: work in the main one."""
         return available_cores() if self.num_workers is None else self.num_workers
-
-
-def available_cores() -> int:
-    """CPU cores this process may use: its share, where torchrun started several on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def read_config(argv: list[str] | None = None) -> Config:

@@ -11,7 +11,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from misc.config import available_cores
+from misc.cores import available_cores
 from misc.errors import InputError
 from misc.run.arguments import OneLineParser
 from misc.run.process import guarded, run_command, say

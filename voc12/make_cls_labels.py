@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from misc.config import available_cores
+from misc.cores import available_cores
 from misc.errors import InputError
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say

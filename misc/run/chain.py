@@ -14,6 +14,7 @@ from misc.run.device import (
     check_device,
     check_places,
     keep_freed_memory,
+    keep_within_quota,
     log_device,
     pick_device,
     use_device,
@@ -55,6 +56,7 @@ def run_chain(table: Sequence[Step], args: Config) -> None:
         end_with_parent()
     start_log(args.log_name)
     keep_freed_memory()
+    keep_within_quota()
     steps = [step for step in table if getattr(args, f"{step.name}_pass")]
     if not steps:
         raise InputError("every step is switched off: nothing to do")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from misc.config import available_cores
+from misc.cores import available_cores
 from misc.errors import InputError, reason
 
 # parameters of mallopt(3)
@@ -24,6 +24,7 @@ KEPT, LARGEST_KEPT = 2**30, 2**28  # bytes of freed memory, and of a freed block
 
 CARD_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")  # of NVIDIA's driver, of WSL's, of AMD's
 DRIVER = Path("/proc/driver/nvidia/version")
+MOST_LOADERS = 16
 HAS_BFLOAT16 = HAS_TF32 = 8  # compute capability from which a card computes in them; older ones only emulate bfloat16
 
 log = logging.getLogger(__name__)
@@ -216,13 +217,24 @@ def _driver() -> str | None:
 
 
 def loading_threads(workers: int, device: torch.device) -> int:
-    """Loading threads that keep a network fed; on a CPU the network leaves little for them to do."""
-    return workers if device.type == "cuda" else min(workers, 2)
+    """Loading threads that keep a network fed; on a CPU the network leaves little for them to do.
+
+    A card asks for more. But what of their work is done within Python's lock is not done faster by more of them.
+    """
+    return min(workers, MOST_LOADERS if device.type == "cuda" else 2)
 
 
 def workers_beside_network(workers: int, device: torch.device) -> int:
     """How many workers run while the network does: on a CPU they get half of the cores."""
     return workers if device.type == "cuda" else min(workers, max(1, available_cores() // 2))
+
+
+def keep_within_quota() -> None:
+    """From now on, torch computes with no more threads than this process has cores, which it takes for the machine's.
+
+    More of them would use up a container's share of time at once, and then all wait for the next.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def keep_freed_memory() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from misc.config import available_cores
+from misc.cores import available_cores
 from misc.errors import InputError
 
 # One process may work for hours while the others wait. torchrun notices when one of them dies.

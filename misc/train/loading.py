@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_convert
 
-from misc.run.parallel import ordered_map
+from misc.run.parallel import MOST_BYTES, ordered_map
 
 Sample = tuple[int, int]  # epoch, index
 
@@ -37,14 +37,14 @@ def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int
 
     Pillow and NumPy read, rescale and copy outside the interpreter's lock. Processes would have every page that the
     network writes to copied first, hand their batches over in shared memory, of which containers have little, and be
-    what the system kills when memory is short.
+    what the system kills when memory is short. Two batches a thread are loaded ahead, in no more than MOST_BYTES.
     """
-    return ordered_map(partial(_load_batch, dataset), batches, workers=workers)
+    return ordered_map(partial(_load_batch, dataset), batches, workers=workers, most_bytes=MOST_BYTES)
 
 
 def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
     """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` threads beside this one."""
-    return ordered_map(partial(_load_one, dataset), range(n), workers=workers)
+    return ordered_map(partial(_load_one, dataset), range(n), workers=workers, most_bytes=MOST_BYTES)
 
 
 def _load_batch(dataset: Dataset, batch: list[Any]) -> list[torch.Tensor]:

@@ -19,6 +19,8 @@ from misc.run.device import (
     check_places,
     describe,
     fault_of,
+    keep_within_quota,
+    loading_threads,
     log_device,
     pick_device,
     use_device,
@@ -112,6 +114,25 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     output = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     # a block may be moved before it finds its place
     assert int(output.stdout) < 8 * 16384
+
+
+def test_a_card_gets_more_loading_threads_than_a_cpu_and_no_hundred():
+    assert [loading_threads(workers, CARD) for workers in (0, 4, 200)] == [0, 4, 16]
+    assert [loading_threads(workers, CPU) for workers in (0, 1, 200)] == [0, 1, 2]
+
+
+def test_torch_has_no_more_threads_than_the_process_has_cores(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(6)
+        monkeypatch.setattr(module, "available_cores", lambda: 8)
+        keep_within_quota()
+        assert torch.get_num_threads() == 6  # as OMP_NUM_THREADS may say
+        monkeypatch.setattr(module, "available_cores", lambda: 3)
+        keep_within_quota()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_log_says_where_a_run_computes(machine, caplog):

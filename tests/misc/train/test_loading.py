@@ -193,6 +193,24 @@ def test_nothing_more_is_loaded_when_nobody_wants_it(way):
     assert not [thread for thread in set(threading.enumerate()) - before if not isinstance(thread, threading.Timer)]
 
 
+@pytest.mark.parametrize("way", BATCH_SIZE)
+def test_batches_ahead_are_bounded_in_bytes_however_many_threads_load(way, monkeypatch):
+    """A sample of Noise is 24 bytes and the 8 of its index."""
+    monkeypatch.setattr("misc.train.loading.MOST_BYTES", 10 * 32 * BATCH_SIZE[way])
+    dataset, n = Asked(), 40
+    if way == "batches":
+        loaded = load_batches(dataset, batches_of(n * 3, 3), workers=64)
+    else:
+        loaded = load_each(dataset, n, workers=64)
+    for step, parts in enumerate(loaded, start=1):
+        assert int(parts[1].ravel()[0]) == (step - 1) * BATCH_SIZE[way]
+        if step < 12:
+            expected = BATCH_SIZE[way] * (step + 10)
+            dataset.wait_for(expected)
+            assert len(dataset.asked) == expected
+    assert step == n
+
+
 class CountsThreads(Noise):
     """Notes how many threads this process had at most when it was asked."""
 
