@@ -248,10 +248,11 @@ class Config:
         of="make_cam",
     )
     cam_out_dir: str = setting("result/cam", "The maps, ID.npy, of make_cam or of another method.", of=FILES)
-    cam_format: Literal["auto", "sbe", "classes", "crf", "clip-es"] = setting(
+    cam_format: Literal["auto", "sbe", "classes", "crf", "clip-es", "sipe"] = setting(
         "auto",
         "What the maps are: sbe (keys, cam, high_res: IRN, BES, SBE), classes (a map a class, from 0: SEAM, EPS, L2G, "
-        "MCTformer), crf (0 background, classes from 1), clip-es (keys, attn_highres); auto: as each file tells.",
+        "MCTformer), crf (0 background, classes from 1), clip-es (keys, attn_highres), sipe (keys, IS_CAM); auto: as "
+        "each file tells.",
         of="eval_cam make_boundary_label make_sem_seg",
     )
     drop_extra_cams: bool = setting(False, "Leave out maps of classes the image does not show; else an error.", of=DATA)

@@ -1,6 +1,6 @@
 """CAMs by any method: which format a file has, and what it says in ours.
 
-The names of a file's entries tell four families apart:
+The names of a file's entries tell five families apart:
 
 sbe       {"keys", "cam", "high_res"}: IRN, BES, SBE. Without "cam", the strided maps are made of the full ones. A
           compact file of make_cam, {"keys", "size", "scales", "maps_0" …}, is read as if it had these.
@@ -8,9 +8,13 @@ classes   {class from 0: (H, W) map}: SEAM, EPS, L2G, MCTformer.
 crf       {0: background, class + 1: (H, W) map}: CRF scores of the same methods.
 clip-es   {"keys", "attn_highres"}: CLIP-ES, whose keys count from 0 as well, or are [0, class + 1…] where the
           file was made for an argmax with a background in front.
+sipe      {"keys": [0, class + 1…], "IS_CAM"}: SIPE, background in front.
+
+A file that has nothing but empty `keys` holds no map: some methods save that of an image without a class.
 
 `classes` and `crf` have the same shape, and the two kinds of CLIP-ES keys too: the image's labels tell which it is,
-see `zero_is_background`. Scores are taken as they are. A background channel is left out, since here the background
+see `zero_is_background`. Scores are taken as they are, but for what SEAM's formula leaves below 0: see
+`_clip_leftovers`. A background channel is left out, since here the background
 score is a constant threshold.
 """
 
@@ -30,12 +34,14 @@ FORMATS = {
     "classes": "a map a class, from 0 (SEAM, EPS, L2G, MCTformer)",
     "crf": "0 for background, classes from 1 (CRF scores)",
     "clip-es": "keys, attn_highres (CLIP-ES)",
+    "sipe": "keys with background in front, IS_CAM (SIPE)",
 }
 # Families of files: one entry holds all maps beside `keys`, and KEYED says which (attn_highres comes first, since only
 # CLIP-ES has it); or each number has a map of its own, NUMBERED. SETTINGS: what --cam_format may say of each family.
 NUMBERED = "numbered"
-KEYED = {"attn_highres": "clip-es", "high_res": "sbe"}
-SETTINGS = {"attn_highres": ("clip-es", "crf"), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
+KEYED = {"attn_highres": "clip-es", "IS_CAM": "sipe", "high_res": "sbe"}
+SETTINGS = {"attn_highres": ("clip-es", "crf"), "IS_CAM": ("sipe",), "high_res": ("sbe",), NUMBERED: ("classes", "crf")}
+LEFTOVER = 1e-4  # of a map's maximum
 SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes that their image shows
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
 EMPTY = "hold no map, and so tell no format"  # a remark, as those of FoundCAM
@@ -103,7 +109,7 @@ def read_any_cam(
                 f"it holds maps of classes {extra}, but its image shows {sorted(shown)}: "
                 "correct the labels, or say --drop_extra_cams"
             )
-        cam = _cam(stored, {c: channels[c] for c in sorted(shown & set(channels))}, size)
+        cam, clipped = _cam(stored, {c: channels[c] for c in sorted(shown & set(channels))}, size)
         problem = misfit(cam, size, n_classes)
         if problem:
             raise ValueError(problem)
@@ -115,6 +121,7 @@ def read_any_cam(
         "hold background scores, which are not used: background is the set threshold": len(channels) < len(stored.full),
         "had maps of classes that their image does not show: dropped": bool(extra),
         "have no map for a class that their image shows": len(cam.keys) < len(shown),
+        "hold scores a little below 0, or a map of -1 everywhere (SEAM's formula): they count as 0": clipped,
         "hold scores above 1: the thresholds apply to them as they are": bool((cam.cam_full > 1).any()),
     }
     return FoundCAM(cam, [remark for remark, holds in remarks.items() if holds])
@@ -157,6 +164,8 @@ def _agreement(classes: set[int], shown: set[int]) -> int:
 
 def _stored(entries: Entries, cam_format: str, n_classes: int) -> _Stored:
     """Recognise the family by the names of the entries, or take the one that the setting says."""
+    if entries.names == ["keys"] and not entries["keys"].size:
+        return _Stored(NUMBERED, [], [])
     families = [maps for maps in KEYED if {"keys", maps} <= set(entries.names)]
     if not entries.odd and all(isinstance(name, int) for name in entries.names):
         families.append(NUMBERED)
@@ -188,7 +197,7 @@ def _keyed(entries: Entries, maps: str, n_classes: int) -> _Stored:
     if any(array.ndim != 3 for array in (full, strided) if array is not None):
         raise ValueError(f"{maps} and cam should have 3 dimensions, a map a key")
     numbers = [int(key) for key in keys]
-    background_key = maps == "attn_highres" and numbers[:1] == [0] and len(full) == len(numbers) - 1
+    background_key = maps != "high_res" and numbers[:1] == [0] and len(full) == len(numbers) - 1
     numbers = numbers[background_key:]
     if any(len(array) != len(numbers) for array in (full, strided) if array is not None):
         counts = f"{len(full)} full" + (f" and {len(strided)} strided" if strided is not None else "")
@@ -213,32 +222,50 @@ def _counts_from_one(stored: _Stored, shown: set[int], n_classes: int, cam_forma
     """Whether the numbers of the file count classes from 1, 0 being background."""
     if stored.family == "high_res" or stored.background_key:
         return stored.background_key
+    if stored.family == "IS_CAM" and 0 in stored.numbers:
+        return True
     if cam_format != "auto":
         return cam_format == "crf"
     return zero_is_background(set(stored.numbers), shown, n_classes, extra_expected=drop_extra)
 
 
-def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> CAM:
+def _cam(stored: _Stored, channels: dict[int, int], size: tuple[int, int]) -> tuple[CAM, bool]:
     """Take some channels of a file as float32; if it has no strided maps, resize the full ones.
 
     channels  of each class, in the order wanted
+    Returns   the maps, and whether scores of them were clipped
     """
     grid = stride4(size[0]), stride4(size[1])
-    full = _stack(stored.full, channels, size)
+    full, clipped = _stack(stored.full, channels, size)
     if stored.strided is not None:
-        cam_s4 = _stack(stored.strided, channels, grid)
+        cam_s4, also_clipped = _stack(stored.strided, channels, grid)
+        clipped = clipped or also_clipped
     elif channels:
         cam_s4 = F.interpolate(torch.from_numpy(full)[None], grid, mode="bilinear", align_corners=False)[0].numpy()
     else:
         cam_s4 = np.zeros((0, *grid), np.float32)
-    return CAM(np.array(list(channels), np.int64), cam_s4, full)
+    return CAM(np.array(list(channels), np.int64), cam_s4, full), clipped
 
 
-def _stack(maps: list[np.ndarray], channels: dict[int, int], shape: tuple[int, int]) -> np.ndarray:
+def _stack(maps: list[np.ndarray], channels: dict[int, int], shape: tuple[int, int]) -> tuple[np.ndarray, bool]:
     stack = np.zeros((len(channels), *shape), np.float32)
+    clipped = False
     for place, (key, channel) in enumerate(channels.items()):
         if maps[channel].dtype.kind != "f":
             raise ValueError(f"the map of class {key} should be floating-point, it is {maps[channel].dtype}")
         with np.errstate(over="ignore"):  # a score too large for float32 becomes infinity, which `misfit` refuses
             stack[place] = maps[channel]
-    return stack
+        clipped |= _clip_leftovers(stack[place])
+    return stack, clipped
+
+
+def _clip_leftovers(scores: np.ndarray) -> bool:
+    """Set to 0, in place, what SEAM's (s − min − 1e-5) / (max − min + 1e-5) leaves below 0; returns whether it did.
+
+    A pixel at the minimum comes out a little below 0; where all are alike, as in a map without evidence, all are -1.
+    """
+    lowest, highest = scores.min(), scores.max()
+    leftover = lowest < 0 and (lowest >= -LEFTOVER * highest or lowest == highest == -1)
+    if leftover:
+        np.maximum(scores, 0, out=scores)
+    return bool(leftover)

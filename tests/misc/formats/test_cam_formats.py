@@ -66,6 +66,16 @@ def clip_es_with_background(classes=SHOWN):
     return clip_es_padded(classes) | {"attn_highres": maps}
 
 
+def sipe(classes=SHOWN):
+    """As SIPE saves: the background has a key and a map of its own."""
+    keys = np.pad(np.array(classes, np.int64) + 1, (1, 0))
+    return {"keys": keys, "IS_CAM": np.stack([BACKGROUND, *MAPS[classes]])}
+
+
+def sipe_without_background(classes=SHOWN):
+    return sipe(classes) | {"IS_CAM": MAPS[classes]}
+
+
 FAMILIES = {
     "sbe": (sbe, "sbe"),
     "sbe, arrays": (lambda c=SHOWN: {k: np.asarray(v) for k, v in sbe(c).items()}, "sbe"),
@@ -80,6 +90,8 @@ FAMILIES = {
     "clip-es": (clip_es, "clip-es"),
     "clip-es, padded keys": (clip_es_padded, "clip-es"),
     "clip-es, padded keys and maps": (clip_es_with_background, "clip-es"),
+    "sipe": (sipe, "sipe"),
+    "sipe, no background map": (sipe_without_background, "sipe"),
 }
 each_family = pytest.mark.parametrize(("make", "name"), FAMILIES.values(), ids=FAMILIES)
 
@@ -93,7 +105,7 @@ def test_every_family_says_the_same(tmp_path, make, name, order):
     np.testing.assert_array_equal(cam.cam_full, MAPS[SHOWN].astype(np.float16 if half else np.float32))
     np.testing.assert_array_equal(cam.cam_s4, reduced(cam.cam_full))
     assert cam.cam_full.dtype == cam.cam_s4.dtype == np.float32
-    has_background = make in (crf, clip_es_with_background) or name == "crf"
+    has_background = make in (crf, clip_es_with_background, sipe) or name == "crf"
     assert [remark.split(":")[0] for remark in remarks] == [
         f"are {name}", *["hold background scores, which are not used"] * has_background
     ]  # fmt: skip
@@ -266,7 +278,13 @@ def test_an_image_without_labels(tmp_path, make, name):
 
 @pytest.mark.parametrize(
     ("make", "fitting"),
-    [(sbe, {"sbe"}), (by_class, {"classes", "crf"}), (crf, {"classes", "crf"}), (clip_es, {"clip-es", "crf"})],
+    [
+        (sbe, {"sbe"}),
+        (by_class, {"classes", "crf"}),
+        (crf, {"classes", "crf"}),
+        (clip_es, {"clip-es", "crf"}),
+        (sipe, {"sipe"}),
+    ],
 )
 @pytest.mark.parametrize("cam_format", FORMATS)
 def test_the_setting_is_held_against_the_file(tmp_path, make, fitting, cam_format):
@@ -316,6 +334,8 @@ def test_a_file_of_two_families(tmp_path):
         ({3: np.full(SIZE, np.inf, np.float16)}, "infinity"),
         ({3: np.full(SIZE, 1e300)}, "infinity"),
         ({3: BACKGROUND - 1}, "below 0"),
+        ({3: BACKGROUND - (0.50006 * np.eye(*SIZE)).astype(np.float32)}, "below 0"),  # by 1.2e-4 of the maximum
+        ({3: np.full(SIZE, -0.5)}, "below 0"),
         (clip_es([3]) | {"keys": np.array([3, 4])}, "2 keys, but 1 full"),
         (clip_es([3]) | {"keys": np.array([[3]])}, "row of integers"),
         (clip_es([3]) | {"keys": np.array([3.0])}, "row of integers"),
@@ -339,6 +359,44 @@ def test_scores_above_one_are_taken_and_told(tmp_path):
     cam, remarks = read(saved(tmp_path, {3: BACKGROUND * 9}), [3])
     assert cam.cam_full.max() == 4.5
     assert "hold scores above 1: the thresholds apply to them as they are" in remarks
+
+
+def seam(evidence):
+    """As SEAM's infer step normalises the sum of its maps before it saves them."""
+    total = np.maximum(evidence, 0).astype(np.float32)
+    high, low = total.max(), total.min()
+    total[total < low + 1e-5] = 0
+    return (total - low - np.float32(1e-5)) / (high - low + np.float32(1e-5))
+
+
+def test_what_seam_leaves_below_zero_counts_as_zero(tmp_path):
+    evidence = np.tile(np.array([-3, 0, 0, 8, 16, 32, 64, 0, 0], np.float32), (6, 1))
+    maps = {3: seam(evidence), 7: seam(np.zeros(SIZE))}
+    assert -2e-7 < maps[3].min() < -1e-7 and (maps[7] == -1).all()  # a map without evidence
+    cam, remarks = read(saved(tmp_path, maps), [3, 7])
+    np.testing.assert_allclose(cam.cam_full[0], np.tile([0, 0, 0, 0.125, 0.25, 0.5, 1, 0, 0], (6, 1)), atol=1e-6)
+    assert cam.cam_full.min() == 0 and not cam.cam_full[1].any() and cam.cam_s4.min() >= 0
+    np.testing.assert_array_equal(cam.cam_s4, reduced(cam.cam_full))
+    assert any("below 0" in remark and "count as 0" in remark for remark in remarks)
+    strided = {"keys": np.array([3]), "cam": -1e-7 + MAPS[[3], :2, :3] * 0 + np.eye(2, 3, dtype=np.float32)}
+    found = read(saved(tmp_path, strided | {"high_res": MAPS[[3]]}), [3])
+    assert found.cam.cam_s4.min() == 0 and any("below 0" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("keys", [np.zeros(0, np.int64), torch.zeros(0), torch.zeros(0, dtype=torch.int64)])
+@pytest.mark.parametrize("cam_format", ["auto", *FORMATS])
+def test_a_file_of_empty_keys_alone(tmp_path, keys, cam_format):
+    cam, remarks = read(saved(tmp_path, {"keys": keys}), [], cam_format=cam_format)
+    assert (cam.keys.shape, cam.cam_s4.shape, cam.cam_full.shape) == ((0,), (0, 2, 3), (0, *SIZE))
+    assert remarks == [EMPTY]
+    assert any("no map for a class" in remark for remark in read(saved(tmp_path, {"keys": keys}), [3]).remarks)
+
+
+def test_the_background_of_sipe_is_no_class(tmp_path):
+    """Keys {0, 1} of an image of both classes would be these, in a file of maps a class."""
+    cam = read(saved(tmp_path, sipe([0])), [0, 1]).cam
+    assert cam.keys.tolist() == [0]
+    np.testing.assert_array_equal(cam.cam_full, MAPS[[0]])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
