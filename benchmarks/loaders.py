@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import inputs
 from benchmarks.inputs import Scale
-from misc.train.loading import batches_of, epoch_batches, load_batches, load_each
+from misc.train.loading import batches_of, epoch_batches, load_each
+from misc.train.transfer import batches_on
 from step.shared.data import DataSet
 from voc12.datasets import BoundaryTraining, ClassifierTraining, ClassifierValidation, ScaledImages
 from voc12.image_set import read_list
 
+CPU = torch.device("cpu")
 COPIES = 8  # the list is gone through so often, for the start of the workers to weigh little
 
 
@@ -28,9 +32,9 @@ def loader_speeds(scale: Scale, folder: Path) -> dict[str, dict[str, float]]:
     boundary = BoundaryTraining(ids, data.root, root / "boundary_label", crop=crop, seed=5, uses_saliency=True)
     shuffled = epoch_batches(n, batch_size=2, seed=5, epoch=0)
     loads: dict[str, Callable[[], Iterator[Any]]] = {
-        "train_cam": lambda: load_batches(classifier, shuffled, workers=workers),
-        "train_cam, validation": lambda: load_batches(validation, batches_of(n, 2), workers=workers),
-        "boundary_training": lambda: load_batches(boundary, shuffled, workers=workers),
+        "train_cam": lambda: batches_on(CPU, classifier, shuffled, workers=workers),
+        "train_cam, validation": lambda: batches_on(CPU, validation, batches_of(n, 2), workers=workers),
+        "boundary_training": lambda: batches_on(CPU, boundary, shuffled, workers=workers),
         "make_cam": lambda: load_each(ScaledImages(ids, data.root, args.cam_scales), n, workers=workers),
         "make_sem_seg": lambda: load_each(ScaledImages(ids, data.root, (1.0,)), n, workers=workers),
     }

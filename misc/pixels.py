@@ -1,5 +1,6 @@
 """Arithmetic on pixels: normalising, resizing, the stride-4 grid."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,9 +43,24 @@ def normalised_pair(image: torch.Tensor, device: torch.device) -> torch.Tensor:
 
     The uint8 image is copied to the device and becomes float32 there: an eighth of the bytes of the pair is copied.
     """
-    mean, std = (torch.from_numpy(values).to(device) for values in (MEAN, STD))
-    pixels = (image.to(device).float() / 255 - mean) / std
+    pixels = normalised(image.to(device, non_blocking=True))
     return torch.stack([pixels, pixels.flip(1)]).permute(0, 3, 1, 2)
+
+
+def normalised(image: torch.Tensor) -> torch.Tensor:
+    """(…, 3) uint8 RGB → (…, 3) float32 on its device: to the last bit what `normalise` gives."""
+    largest, mean, std = _constants(image.device)
+    return (image.float() / largest - mean) / std
+
+
+@lru_cache
+def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """255, MEAN and STD on a device, kept: a card would be waited for while they are copied.
+
+    255 is a tensor too, since CUDA multiplies by the inverse of a Python number, which rounds differently.
+    """
+    with torch.inference_mode(False):
+        return tuple(torch.from_numpy(values).to(device) for values in (np.full(3, 255, np.float32), MEAN, STD))
 
 
 def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:

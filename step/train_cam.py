@@ -14,10 +14,11 @@ from misc.run.device import loading_threads, pick_device, to_device
 from misc.run.distributed import all_sum, is_first, own_part
 from misc.run.log import progress_bar
 from misc.run.plan import OneFile, Plan
-from misc.train.loading import batches_of, load_batches
+from misc.train.loading import batches_of
 from misc.train.loop import Recipe, steps_per_epoch, train
 from misc.train.optim import PolySGD
 from misc.train.progress import unfinished_path
+from misc.train.transfer import batches_on
 from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from step.shared.data import DataSet
@@ -109,11 +110,13 @@ def validation_loss(
 ) -> float:
     """Mean soft-margin loss over all validation images, the last batch included. The model is left as it is."""
     network = to_device(fast_on_cpu(deepcopy(model).eval()), device)
-    total = torch.zeros((), dtype=torch.float64)
+    losses = []  # of a card, which need not wait after each of them
     batches = own_part(batches_of(len(dataset), batch_size))
     with progress_bar(len(batches) * batch_size, "validate") as bar:
-        for images, labels in load_batches(dataset, batches, workers=workers):
-            images = images.to(device, memory_format=torch.channels_last)
-            total += len(images) * F.multilabel_soft_margin_loss(network(images), labels.to(device)).item()
+        for images, labels in batches_on(device, dataset, batches, workers=workers):
+            losses.append(F.multilabel_soft_margin_loss(network(images), labels))
             bar.update(len(images))
+    total = torch.zeros((), dtype=torch.float64)
+    for loss, batch in zip(losses, batches, strict=True):
+        total += len(batch) * loss.item()
     return float(all_sum(total)) / len(dataset)

@@ -12,8 +12,9 @@ from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_image, read_label_map, read_saliency
 from misc.method.boundary_labels import BoundaryLabel
-from misc.pixels import Pixels, bilinear_part, normalise, rescale, scaled_size, stride4
+from misc.pixels import Pixels, bilinear_part, rescale, scaled_size, stride4
 from misc.train.loading import Sample, sample_rng
+from misc.train.transfer import Crop
 from voc12.image_labels import ImageLabels
 from voc12.image_set import VOCRoot
 
@@ -23,7 +24,7 @@ RESCALE_RANGE = (0.5, 1.5)  # of the boundary network's training images
 
 
 class ClassifierTraining(Dataset):
-    """Augmented crops and their labels: (3, crop, crop) float32, (C,) float32. The key is (epoch, index)."""
+    """Augmented crops and their labels, (C,) float32. The key is (epoch, index)."""
 
     def __init__(
         self, ids: list[str], root: VOCRoot, labels: ImageLabels, *, crop: int, long_side: tuple[int, int], seed: int
@@ -34,21 +35,20 @@ class ClassifierTraining(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, sample: Sample) -> tuple[Crop, np.ndarray]:
         image_id = self.ids[sample[1]]
         rng = sample_rng(self.seed, *sample)
         image = read_image(self.root.image(image_id))
         long_side = rng.integers(self.long_side[0], self.long_side[1] + 1)
         scale = long_side / max(image.shape[:2])
-        pixels = normalise(rescale(image, scaled_size(image.shape[:2], scale), BICUBIC))
+        image = rescale(image, scaled_size(image.shape[:2], scale), BICUBIC)
         if rng.random() < 0.5:
-            pixels = pixels[:, :, ::-1]
-        place = crop_place(pixels.shape[1:], self.crop, rng)
-        return place.cut(pixels, fill=0), self.labels.many_hot(image_id)
+            image = image[:, ::-1]
+        return crop_place(image.shape[:2], self.crop, rng).crop(image), self.labels.many_hot(image_id)
 
 
 class ClassifierValidation(Dataset):
-    """Top-left crops and their labels: (3, crop, crop) float32, (C,) float32."""
+    """Top-left crops and their labels, (C,) float32."""
 
     def __init__(self, ids: list[str], root: VOCRoot, labels: ImageLabels, *, crop: int) -> None:
         self.ids, self.root, self.labels, self.crop = ids, root, labels, crop
@@ -56,11 +56,10 @@ class ClassifierValidation(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[Crop, np.ndarray]:
         image_id = self.ids[index]
-        pixels = normalise(read_image(self.root.image(image_id)))
-        place = crop_place(pixels.shape[1:], self.crop, None)
-        return place.cut(pixels, fill=0), self.labels.many_hot(image_id)
+        image = read_image(self.root.image(image_id))
+        return crop_place(image.shape[:2], self.crop, None).crop(image), self.labels.many_hot(image_id)
 
 
 class ScaledImages(Dataset):
@@ -81,8 +80,8 @@ class ScaledImages(Dataset):
 class BoundaryTraining(Dataset):
     """Augmented crops. The key is (epoch, index).
 
-    Returns   image (3, crop, crop) float32; boundary label (⌈crop/4⌉, ⌈crop/4⌉) uint8; saliency (crop, crop) float32
-              in [0, 1], all zero for BES, which reads none.
+    Returns   crop of the image; boundary label (⌈crop/4⌉, ⌈crop/4⌉) uint8; saliency (crop, crop) float32 in [0, 1],
+              all zero for BES, which reads none.
     """
 
     def __init__(
@@ -94,19 +93,19 @@ class BoundaryTraining(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, sample: Sample) -> tuple[Crop, np.ndarray, np.ndarray]:
         rng = sample_rng(self.seed, *sample)
         image, label, saliency = self._read(self.ids[sample[1]])
         size = scaled_size(image.shape[:2], rng.uniform(*RESCALE_RANGE))
-        pixels = normalise(rescale(image, size, BICUBIC))
+        image = rescale(image, size, BICUBIC)
         label, saliency = rescale(label, size, NEAREST), rescale(saliency, size, NEAREST)
         saliency = saliency / (saliency.max() or 1)
         if rng.random() < 0.5:
-            pixels, label, saliency = pixels[:, :, ::-1], label[:, ::-1], saliency[:, ::-1]
+            image, label, saliency = image[:, ::-1], label[:, ::-1], saliency[:, ::-1]
         place = crop_place(size, self.crop, rng)
         grid = stride4(self.crop)
         label = rescale(place.cut(label, fill=UNLABELLED), (grid, grid), NEAREST)
-        return place.cut(pixels, fill=0), label, place.cut(saliency, fill=0)
+        return place.crop(image), label, place.cut(saliency, fill=0)
 
     def _read(self, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         image = read_image(self.root.image(image_id))
@@ -238,6 +237,13 @@ class CropPlace(NamedTuple):
         crop = np.full((*array.shape[:-2], self.side, self.side), fill, array.dtype)
         crop[(..., *self.target)] = array[(..., *self.source)]
         return crop
+
+    def crop(self, image: np.ndarray) -> Crop:
+        """Of an image (H, W, 3) uint8."""
+        crop = np.zeros((self.side, self.side, 3), np.uint8)
+        crop[self.target] = image[self.source]
+        rows, columns = self.target
+        return Crop(crop, np.array([rows.start, rows.stop, columns.start, columns.stop], np.int32))
 
 
 def crop_place(size: tuple[int, int], side: int, rng: np.random.Generator | None) -> CropPlace:

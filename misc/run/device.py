@@ -263,6 +263,19 @@ def threads_beside(workers: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def convolutions_tried_out(device: torch.device) -> Iterator[None]:
+    """Within, cuDNN times its ways of computing a convolution when it first meets one of a size, and takes the fastest
+    from then on: for sizes that come again and again. Not in a deterministic run: the times decide what is taken.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
     """bfloat16 in the convolutions of what runs inside, if enabled, and in what lies between them: batch norms,
     additions, ReLU. Parameters stay float32.

@@ -1,6 +1,6 @@
 """Feeding the networks: batches in a fixed order, random numbers that belong to the sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,14 +32,23 @@ def batches_of(n: int, batch_size: int) -> list[list[int]]:
     return [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
 
 
-def load_batches(dataset: Dataset, batches: Sequence[list[Any]], *, workers: int) -> Iterator[list[torch.Tensor]]:
+def stacked(samples: Sequence[np.ndarray]) -> torch.Tensor:
+    # by NumPy: torch would start as many threads of its own in each of the loading ones
+    return torch.from_numpy(np.stack(samples))
+
+
+def load_batches(
+    dataset: Dataset, batches: Sequence[list[Any]], *, workers: int, stack: Callable[[Sequence[Any]], Any] = stacked
+) -> Iterator[list[Any]]:
     """Yield each batch of samples, a tensor for each part of a sample, loaded by `workers` threads beside this one.
 
     Pillow and NumPy read, rescale and copy outside the interpreter's lock. Processes would have every page that the
     network writes to copied first, hand their batches over in shared memory, of which containers have little, and be
     what the system kills when memory is short. Two batches a thread are loaded ahead, in no more than MOST_BYTES.
+
+    stack     makes that tensor of the samples' parts, in a loading thread
     """
-    return ordered_map(partial(_load_batch, dataset), batches, workers=workers, most_bytes=MOST_BYTES)
+    return ordered_map(partial(_load_batch, dataset, stack), batches, workers=workers, most_bytes=MOST_BYTES)
 
 
 def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
@@ -47,9 +56,8 @@ def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
     return ordered_map(partial(_load_one, dataset), range(n), workers=workers, most_bytes=MOST_BYTES)
 
 
-def _load_batch(dataset: Dataset, batch: list[Any]) -> list[torch.Tensor]:
-    # stacked by NumPy: torch would start as many threads of its own in each of the loading ones
-    return [torch.from_numpy(np.stack(part)) for part in zip(*map(dataset.__getitem__, batch), strict=True)]
+def _load_batch(dataset: Dataset, stack: Callable[[Sequence[Any]], Any], batch: list[Any]) -> list[Any]:
+    return [stack(part) for part in zip(*map(dataset.__getitem__, batch), strict=True)]
 
 
 def _load_one(dataset: Dataset, index: int) -> Any:

@@ -15,12 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from misc.errors import InputError
-from misc.run.device import autocast
+from misc.run.device import autocast, convolutions_tried_out
 from misc.run.distributed import all_sum, cards_group, is_first, own_part, processes
 from misc.run.log import progress_bar
 from misc.run.memory import is_out_of_memory, shortage
-from misc.train.loading import Sample, epoch_batches, load_batches
+from misc.train.loading import Sample, epoch_batches
 from misc.train.progress import Progress
+from misc.train.transfer import batches_on
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def train(
     batches = _micro_batches(n, recipe)
     parts = [own_part(batch) for batch in batches[done * recipe.iter_size :]]
     losses: list[torch.Tensor] = []  # since the last record
-    loaded = load_batches(dataset, parts, workers=recipe.workers)
+    loaded = batches_on(recipe.device, dataset, parts, workers=recipe.workers)
     since = time.monotonic()
     with (
         progress.history(done) as history,
@@ -105,7 +106,8 @@ def train(
     ):
         for step in range(done + 1, recipe.steps + 1):
             try:
-                values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
+                with convolutions_tried_out(recipe.device):  # all crops are of one size
+                    values = _descend(network, optimizer, terms, islice(loaded, recipe.iter_size), recipe)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -172,7 +174,7 @@ def _descend(
         keeps = isinstance(network, DistributedDataParallel) and number < recipe.iter_size
         with network.no_sync() if keeps else nullcontext():  # type: ignore[operator]
             with autocast(recipe.device, recipe.amp):
-                values = terms(network, *(_to_device(part, recipe.device) for part in batch))
+                values = terms(network, *batch)
             # DistributedDataParallel averages the processes' gradients; the loss's are to be summed
             (values["loss"] * (processes() / recipe.iter_size)).backward()
         for name, value in values.items():
@@ -246,9 +248,3 @@ def _in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         options |= {"device_ids": [device.index], "process_group": cards_group()}
     return DistributedDataParallel(model, **options)
-
-
-def _to_device(part: Any, device: torch.device) -> torch.Tensor:
-    if part.ndim == 4:
-        return part.to(device, memory_format=torch.channels_last, non_blocking=True)
-    return part.to(device, non_blocking=True)

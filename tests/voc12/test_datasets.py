@@ -56,12 +56,28 @@ def labels(root: Path) -> ImageLabels:
     return ImageLabels(root / "labels.txt", VOCRoot(root), ["a", "b", "c"])
 
 
+class AsSeen:
+    """A data set, the first part of whose samples is the crop as the network sees it."""
+
+    def __init__(self, dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key):
+        crop, *rest = self.dataset[key]
+        return crop.pixels(), *rest
+
+
 def classifier_set(root: Path, *, crop: int = 48, long_side: tuple[int, int] = (32, 64), seed: int = 5):
-    return ClassifierTraining(IDS, VOCRoot(root), labels(root), crop=crop, long_side=long_side, seed=seed)
+    return AsSeen(ClassifierTraining(IDS, VOCRoot(root), labels(root), crop=crop, long_side=long_side, seed=seed))
 
 
 def boundary_set(root: Path, *, crop: int = 64, seed: int = 5, uses_saliency: bool = True):
-    return BoundaryTraining(IDS, VOCRoot(root), root / "label", crop=crop, seed=seed, uses_saliency=uses_saliency)
+    return AsSeen(
+        BoundaryTraining(IDS, VOCRoot(root), root / "label", crop=crop, seed=seed, uses_saliency=uses_saliency)
+    )
 
 
 def filled(pixels: np.ndarray) -> np.ndarray:
@@ -163,7 +179,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(root, make):
 
 @pytest.mark.parametrize("crop", [24, 48, 80])
 def test_classifier_validation_is_the_top_left(root, crop):
-    dataset = ClassifierValidation(IDS, VOCRoot(root), labels(root), crop=crop)
+    dataset = AsSeen(ClassifierValidation(IDS, VOCRoot(root), labels(root), crop=crop))
     assert len(dataset) == 2
     pixels, label = dataset[0]
     assert (pixels.shape, pixels.dtype) == ((3, crop, crop), np.float32)

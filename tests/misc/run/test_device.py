@@ -17,6 +17,7 @@ from misc.run.device import (
     Place,
     check_device,
     check_places,
+    convolutions_tried_out,
     describe,
     fault_of,
     keep_within_quota,
@@ -277,3 +278,14 @@ def test_processes_of_one_kind_each_with_its_card(machine, convolutions, monkeyp
         check_places([first, on_cpu])
     with pytest.raises(InputError, match=r"process 1 \(.*\): no bfloat16"):
         check_places([first, second._replace(fault="no bfloat16")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "deterministic", "tried"), [("cuda", False, True), ("cuda", True, False), ("cpu", False, False)]
+)
+def test_convolutions_are_tried_out_on_a_card_unless_a_run_is_to_be_repeated(kind, deterministic, tried, kept_settings):
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    with pytest.raises(ValueError), convolutions_tried_out(torch.device(kind)):
+        assert torch.backends.cudnn.benchmark is tried
+        raise ValueError
+    assert torch.backends.cudnn.benchmark is False
