@@ -13,12 +13,17 @@ from pathlib import Path
 from misc.config import available_cores
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
-from voc12.convert import labelme
-from voc12.convert.source import Format
+from voc12.convert import cvat, labelme, masks, roboflow, sbd
+from voc12.convert.source import Format, folder_of, refuse_overlap
 
 FORMATS: dict[str, Format] = {
     "labelme": labelme,
+    "cvat": cvat,
+    "roboflow": roboflow,
+    "sbd": sbd,
+    "masks": masks,
 }
+FOLDERS = ("images", "masks")  # options that name folders to be read
 COMMON = ("format", "source", "target", "copy", "overwrite", "num_workers")  # arguments of all formats
 
 
@@ -26,12 +31,15 @@ COMMON = ("format", "source", "target", "copy", "overwrite", "num_workers")  # a
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
     args = _parser().parse_args(argv)
-    from voc12.convert.target import Target, refuse_overlap  # imports torch; --help is quick without
+    from voc12.convert.target import Target  # imports torch; --help is quick without
 
     source, target = Path(args.source), Path(args.target)
     refuse_overlap(source, target)
-    found = FORMATS[args.format].read(source, args)
     options = {name: value for name, value in vars(args).items() if name not in COMMON}
+    for name in FOLDERS:
+        if options.get(name) and (folder := folder_of(source, options[name])).is_dir():
+            refuse_overlap(folder, target)
+    found = FORMATS[args.format].read(source, args)
     record = {"format": args.format, "source": str(source.resolve()), "options": options}
     workers = available_cores() if args.num_workers is None else args.num_workers
     say(Target(target, copy=args.copy, overwrite=args.overwrite).write(found, record=record, workers=workers))

@@ -1,6 +1,7 @@
 """What a converter finds in another layout, and what several converters look up there."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from voc12.image_set import IMAGE_ENDINGS, nfc
-from voc12.list_forms import LONGEST_ID
+from voc12.image_set import IMAGE_ENDINGS, nfc, read_list
+from voc12.list_forms import ids_of
 
 ORIENTATION = 0x0112  # the EXIF entry; from 5 on, the picture is shown lying on its side
 TRAIN, VAL, TEST = "train", "val", "test"
 NO_MASK, NO_IMAGE = "images without a mask", "masks without an image"
 NO_JPEG_OR_PNG = "files that are no JPEG or PNG"
+IN_NO_LIST = "images that are in no list"
+LIST_NAMES = {"training": TRAIN, "valid": VAL, "validation": VAL, "testing": TEST}  # as others spell them
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,28 @@ class Format(Protocol):
         """What the folder holds; InputError if it is no such folder. Nothing is written."""
 
 
+def values_in(labels: np.ndarray) -> np.ndarray:
+    """The numbers that a mask holds, sorted, each once."""
+    small = labels.dtype in (np.uint8, np.uint16)
+    return np.bincount(labels.ravel()).nonzero()[0] if small else np.unique(labels)
+
+
+def refuse_overlap(source: Path, target: Path) -> None:
+    """InputError if one of the folders lies in the other, or the source does not exist."""
+    if not source.exists():
+        raise InputError(f"SOURCE: there is no {source}")
+    inner, outer = Path(os.path.realpath(target)), Path(os.path.realpath(source))
+    if inner == outer or outer in inner.parents:
+        raise InputError(f"TARGET {target} lies in SOURCE {source}, which is never changed: choose another place")
+    if inner in outer.parents:
+        raise InputError(f"SOURCE {source} lies in TARGET {target}: choose a folder of its own as TARGET")
+
+
+def folder_of(source: Path, given: str) -> Path:
+    """A folder that an option names: below SOURCE, or else from the working directory."""
+    return source / given if (source / given).is_dir() else Path(given)
+
+
 def images_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """The JPEGs and PNGs of a folder by ID, sorted, and the names of its other files.
 
@@ -90,6 +115,31 @@ def files_in(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
 
 
+def image_of(folder: Path, name: str) -> Path | None:
+    """The JPEG or PNG of a name, which may have folders in front; None if there is none."""
+    candidates = (folder / f"{name}{ending}" for ending in IMAGE_ENDINGS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def list_name(name: str) -> str:
+    """What a list is called here: TRAIN, VAL, TEST however it is spelt, any other as it is."""
+    folded = name.casefold()
+    return LIST_NAMES.get(folded, folded if folded in (TRAIN, VAL, TEST) else name)
+
+
+def lists_in(root: Path) -> dict[str, tuple[str, ...]]:
+    """The lists that each ID is in, of ImageSets/Segmentation/ or else of the folder itself; empty without lists."""
+    for folder in (root / "ImageSets" / "Segmentation", root):
+        found: dict[str, tuple[str, ...]] = {}
+        for name in (TRAIN, VAL, TEST):
+            path = folder / f"{name}.txt"
+            for image_id in read_list(path) if path.is_file() else []:
+                found[image_id] = (*found.get(image_id, ()), name)
+        if found:
+            return found
+    return {}
+
+
 def flat_id(name: str) -> str:
     """The ID of an image whose name may have folders in front: `batch1/a1` becomes `batch1_a1`.
 
@@ -98,8 +148,8 @@ def flat_id(name: str) -> str:
     image_id = name.replace("\\", "/").strip("/").replace("/", "_")
     if not image_id or image_id.strip() != image_id or len(image_id.splitlines()) > 1 or "\0" in image_id:
         raise InputError(f"{name!r} cannot be an image ID, which begins and ends without blanks: rename the file")
-    if len(image_id.encode()) > LONGEST_ID:
-        raise InputError(f"{name[:40]}… is longer than {LONGEST_ID} bytes, too long for an image ID: rename the file")
+    if ids_of([image_id], "SOURCE")[0] != [image_id]:  # which also refuses one that is too long
+        raise InputError(f"{name!r} cannot be an image ID: a list would be read otherwise. Rename the file")
     return image_id
 
 

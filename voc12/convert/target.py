@@ -17,12 +17,13 @@ from misc.files import remove, remove_abandoned, replacing
 from misc.formats.images import read_label_map, write_mask
 from misc.run.parallel import parallel_map
 from voc12.class_names import check_class_names
-from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage, shown_size, stored_size
+from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage, shown_size, stored_size, values_in
 from voc12.image_set import IMAGE_ENDINGS, VOCRoot
 from voc12.label_file import write_label_file
+from voc12.list_forms import ids_of
 
 VOID = 255
-RECORD = "conversion.json"
+RECORD, SETTINGS = "conversion.json", "set.yaml"
 FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
 SHOWN = 5
 SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differs from the published settings.
@@ -61,7 +62,7 @@ class Target:
         Raises    InputError for images or masks that cannot be used, after all have been looked at, and for a folder
                   that cannot be written or holds something else.
         """
-        check_class_names(record["source"], found.class_names)
+        check_class_names(f"{record['source']} (its classes)", found.class_names)
         if not found.images:
             left_out = _left_out(found.left_out)
             raise InputError(f"{record['source']}: no image to convert" + (f" ({left_out[0]})" if left_out else ""))
@@ -71,6 +72,11 @@ class Target:
         if faults:
             more = f" (and {len(faults) - 1} more of {len(made)} images)" if len(faults) > 1 else ""
             raise InputError(f"{faults[0]}{more}")
+        if not any(each.classes for each in made):
+            raise InputError(
+                f"{record['source']}: none of {len(made)} images shows a class: look at the masks and the class names; "
+                "where 255 is the one class, use the format masks with --binary"
+            )
         labels = {image.image_id: each.classes for image, each in zip(found.images, made, strict=True)}
         settings = self._write_texts(found, labels)
         return "\n".join(_summary(self.root, found, labels, settings))
@@ -80,12 +86,13 @@ class Target:
         path = self.root / RECORD
         text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
         if path.is_file():
-            if path.read_text(encoding="utf-8") != text and not self.overwrite:
+            differs, is_finished = path.read_text(encoding="utf-8") != text, (self.root / SETTINGS).exists()
+            if differs and is_finished and not self.overwrite:
                 raise InputError(
                     f"{self.root} holds what another command, or other class names, made (see {path}): "
                     "choose another TARGET, or say --overwrite"
                 )
-            if self.overwrite:
+            if differs or self.overwrite:
                 self._clear()
         elif self.root.exists() and (not self.root.is_dir() or _is_used(self.root)):
             raise InputError(f"{self.root} is there and no conversion made it: choose a TARGET that is new or empty")
@@ -93,7 +100,7 @@ class Target:
             temporary.write_text(text, encoding="utf-8", newline="")
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             remove_abandoned(folder)
-        remove(self.root / "set.yaml")  # not finished
+        remove(self.root / SETTINGS)  # from now on it is not finished
 
     def _clear(self) -> None:
         """Remove what the earlier conversion made, before the record says otherwise: a kill leaves nothing stale."""
@@ -120,8 +127,7 @@ class Target:
             return Made(sorted(set(image.classes)))
         if labels is None:
             return Made([])
-        shown = np.bincount(labels.ravel(), minlength=256).nonzero()[0]
-        return Made([int(number) - 1 for number in shown if number not in (0, VOID)])
+        return Made([int(number) - 1 for number in values_in(labels) if number not in (0, VOID)])
 
     def _finished(self, image: SourceImage, path: Path) -> np.ndarray | None:
         """The mask that an earlier run wrote, unless it is damaged or older than what it is made of."""
@@ -152,33 +158,25 @@ class Target:
         """Write class names, labels and lists, and at last the settings, which are returned."""
         lists = _lists(found.images)
         for name, ids in lists.items():
-            _write_lines(VOCRoot(self.root).image_set(name), ids)
+            path = VOCRoot(self.root).image_set(name)
+            if ids_of(ids, path)[0] != ids:
+                raise InputError(f"{path}: the IDs, such as {ids[0]!r}, would be read otherwise: rename the images")
+            _write_lines(path, ids)
         _write_lines(self.root / "classes.txt", found.class_names)
         label_file = "cls_labels.csv"
         if any(";" in name for name in found.class_names):  # which separates names there
             label_file = "cls_labels.txt"
         write_label_file(self.root / label_file, labels, found.class_names)
         settings = _settings(Path(os.path.abspath(self.root)), label_file, lists, found.images)
-        text = f"# python run_sample.py --config {self.root / 'set.yaml'}\n"
+        text = f"# python run_sample.py --config {self.root / SETTINGS}\n"
         text += (
             "# Beside the settings that differ from the published ones: where things are. make_saliency_pass: there\n"
         )
         text += "# is no Sal/ with maps of a detector; put it there and take the line away.\n"
-        with replacing(self.root / "set.yaml") as temporary:
+        with replacing(self.root / SETTINGS) as temporary:
             content = text + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
             temporary.write_text(content, encoding="utf-8", newline="")
         return settings
-
-
-def refuse_overlap(source: Path, target: Path) -> None:
-    """InputError if one of the folders lies in the other, or the source does not exist."""
-    if not source.exists():
-        raise InputError(f"SOURCE: there is no {source}")
-    inner, outer = Path(os.path.realpath(target)), Path(os.path.realpath(source))
-    if inner == outer or outer in inner.parents:
-        raise InputError(f"TARGET {target} lies in SOURCE {source}, which is never changed: choose another place")
-    if inner in outer.parents:
-        raise InputError(f"SOURCE {source} lies in TARGET {target}: choose a folder of its own as TARGET")
 
 
 def _check_mask(labels: np.ndarray, image: SourceImage, size: tuple[int, int], classes: int) -> None:
@@ -191,7 +189,7 @@ def _check_mask(labels: np.ndarray, image: SourceImage, size: tuple[int, int], c
             f"{name}: the mask of {image.path.name} is {'×'.join(map(str, labels.shape))} pixels (height × width), "
             f"expected {expected}"
         )
-    unknown = np.setdiff1d(labels, [*range(classes + 1), VOID])
+    unknown = np.setdiff1d(values_in(labels), [*range(classes + 1), VOID])
     if unknown.size:
         raise InputError(f"{name}: holds the number {unknown[0]}, expected 0 to {classes} and {VOID}: add its class")
 
@@ -244,7 +242,7 @@ def _lists(images: list[SourceImage]) -> dict[str, list[str]]:
     with_mask = {image.image_id for image in images if image.mask}
     masked = [image_id for image_id in lists[TRAIN] if image_id in with_mask]
     if 0 < len(masked) < len(lists[TRAIN]):
-        lists |= {"train_aug": lists[TRAIN], TRAIN: masked}
+        lists |= {"train_aug": lists.get("train_aug", lists[TRAIN]), TRAIN: masked}
     return lists
 
 
@@ -297,7 +295,7 @@ def _summary(root: Path, found: Found, labels: dict[str, list[int]], settings: d
     lines += [f"left out: {line}" for line in _left_out(found.left_out)]
     if VAL not in lists:
         lines.append("no validation list: the classifier is validated on its training images")
-    return [*lines, f"next: python run_sample.py --voc12_root {root} --config {root / 'set.yaml'}"]
+    return [*lines, f"next: python run_sample.py --voc12_root {root} --config {root / SETTINGS}"]
 
 
 def _left_out(why: dict[str, list[str]]) -> list[str]:

@@ -58,9 +58,9 @@ def convert(tmp_path, capsys) -> Callable[..., Path]:
 
 @pytest.fixture
 def refused(tmp_path, capsys) -> Callable[..., str]:
-    """refused("labelme", source): the one line that a refusal prints; no settings are written."""
+    """refused("labelme", source): the one line that a refusal prints; no settings are written, or lost."""
 
-    def run(name: str, source: Path, *more: str, target: str = "target") -> str:
+    def run(name: str, source: Path, *more: str, target: str = "target", is_finished: bool = False) -> str:
         before = tree(source)
         capsys.readouterr()
         assert main([name, str(source), str(tmp_path / target), "--num_workers=0", *more]) == 2
@@ -68,7 +68,7 @@ def refused(tmp_path, capsys) -> Callable[..., str]:
         lines = [line for line in error.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and error.endswith(f"{lines[0]}\n") and "Traceback" not in error, error
         assert tree(source) == before
-        assert not (tmp_path / target / "set.yaml").exists()
+        assert (tmp_path / target / "set.yaml").exists() is is_finished
         return lines[0]
 
     return run

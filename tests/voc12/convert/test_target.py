@@ -15,8 +15,17 @@ from misc.errors import InputError
 from misc.run.preflight import Preflight
 from tests.conftest import PROJECT
 from tests.voc12.convert.conftest import tree
-from voc12.convert.source import Found, SourceImage, flat_id, images_in, refuse_collisions, shown_size, stored_size
-from voc12.convert.target import Target, refuse_overlap
+from voc12.convert.source import (
+    Found,
+    SourceImage,
+    flat_id,
+    images_in,
+    refuse_collisions,
+    refuse_overlap,
+    shown_size,
+    stored_size,
+)
+from voc12.convert.target import Target
 
 MASKS = {
     "a1": [[0, 1, 1], [255, 0, 0]],
@@ -137,12 +146,23 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writ
 def test_another_conversion_is_refused_until_it_may_be_overwritten(source, convert, refused, content, tmp_path):
     convert("labelme", source)
     (source / "class_names.txt").write_text("_background_\negg\nball\n")
-    (tmp_path / "target" / "set.yaml").unlink()
-    assert "--overwrite" in refused("labelme", source)
+    assert "--overwrite" in refused("labelme", source, is_finished=True)
     (source / "JPEGImages" / "a3.jpg").unlink()
     found = content(convert("labelme", source, "--overwrite"))
     assert found["labels"] == {"a1": [0], "a2": [1]} and found["names"] == ["egg", "ball"]
     assert set(found["masks"]) == {"a1", "a2"}
+
+
+def test_what_a_refused_command_left_is_made_anew(source, refused, convert, content):
+    (source / "class_names.txt").write_text("_background_\nball\n")
+    assert "a2.png: holds the number 2" in refused("labelme", source)
+    (source / "class_names.txt").write_text("_background_\negg\nball\n")
+    assert content(convert("labelme", source))["labels"] == {"a1": [0], "a2": [1], "a3": []}
+
+
+def test_masks_that_show_no_class_at_all_are_refused(image, written):
+    with pytest.raises(InputError, match=r"none of 2 images shows a class.*--binary"):
+        written([image("a", mask=[[0]]), image("b", mask=[[255]])])
 
 
 def test_a_folder_of_something_else_is_left_alone(source, refused, tmp_path):
@@ -252,7 +272,7 @@ def test_masks_are_of_the_image_as_shown(tmp_path, picture):
 
 def test_ids(tmp_path, picture):
     assert flat_id("batch1/a 1") == flat_id("batch1\\a 1") == "batch1_a 1"
-    for name in ("", "a\n", " a", "a\u2028b", "x" * 241, "/"):
+    for name in ("", "a\n", " a", "a\u2028b", "x" * 241, "/", "a.jpg", ".."):
         with pytest.raises(InputError, match="ID"):
             flat_id(name)
     refuse_collisions(["batch1/a", "batch2/a"])
@@ -283,6 +303,12 @@ def test_a_command_line_that_will_not_do(arguments, capsys):
 
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_ids_that_a_list_would_not_keep_are_refused(image, written):
+    with pytest.raises(InputError, match=r"such as 'a  1', would be read otherwise"):
+        written([image("a  1", mask=[[1]]), image("b  0", mask=[[1]])])  # as in ImageSets/Main of VOC's devkit
+    written([image("a  1", mask=[[1]]), image("b", mask=[[1]])])
 
 
 def test_every_format_reads_nothing_of_its_own_making(tmp_path):

@@ -1,0 +1,141 @@
+"""a folder of images and one of masks: of class numbers, of colours, or of 0 and 255 for one class
+
+The numbers may be in 8 or 16 bits, with or without transparency, in a palette PNG or, all three alike, in RGB. Colours
+are VOC's, unless --colours names others. 255 is void, unless --binary says that it is the one class. Lists are
+train.txt, val.txt, test.txt, of SOURCE or of its ImageSets/Segmentation/; without them all images are for training.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from misc.errors import InputError
+from misc.formats.images import open_image
+from misc.formats.palette import voc_palette
+from voc12.class_names import check_class_names
+from voc12.convert.colours import VOID, ColourTable, class_numbers, read_colours, remedy, reordered, voc_colours
+from voc12.convert.source import (
+    IN_NO_LIST,
+    NO_IMAGE,
+    NO_JPEG_OR_PNG,
+    NO_MASK,
+    TRAIN,
+    Found,
+    SourceImage,
+    files_in,
+    folder_of,
+    images_in,
+    lists_in,
+    values_in,
+)
+from voc12.image_set import PROJECT, read_lines
+
+MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
+VOC = "voc"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", default="JPEGImages", help="their folder, in SOURCE or anywhere (JPEGImages)")
+    parser.add_argument("--masks", default="SegmentationClass", help="that of the masks (SegmentationClass)")
+    parser.add_argument("--mask_suffix", default="", help="what follows the ID in a mask's name, such as _mask")
+    parser.add_argument("--class_names", help="class names, one a line (default: those of --colours, else VOC's)")
+    parser.add_argument("--colours", help="a file of lines 'name r,g,b', CVAT's labelmap.txt, or the word voc")
+    parser.add_argument("--binary", action="store_true", help="255 is the one class, instead of void")
+
+
+def read(source: Path, options: argparse.Namespace) -> Found:
+    names, table = _classes(options)
+    if options.binary and len(names) != 1:
+        raise InputError(f"--binary is for one class, but there are {len(names)}: say --class_names FILE with its name")
+    images, others = images_in(folder_of(source, options.images))
+    masks = _masks(folder_of(source, options.masks), options.mask_suffix)
+    in_one_folder = set(images.values()) & set(masks.values()) if options.mask_suffix else set()
+    images = {image_id: path for image_id, path in images.items() if path not in in_one_folder}
+    colours = (Path(options.colours),) if options.colours not in (None, VOC) else ()
+    lists = lists_in(source) or dict.fromkeys(images, (TRAIN,))
+    reader = partial(_read_mask, names=names, table=table, binary=options.binary)
+    return Found(
+        names,
+        [
+            SourceImage(
+                image_id, path, partial(reader, masks[image_id]), (masks[image_id], *colours), sets=lists[image_id]
+            )
+            for image_id, path in images.items()
+            if image_id in masks and image_id in lists
+        ],
+        {
+            NO_MASK: [path.name for image_id, path in images.items() if image_id not in masks],
+            NO_IMAGE: [path.name for image_id, path in masks.items() if image_id not in images],
+            IN_NO_LIST: [image_id for image_id in images if image_id in masks and image_id not in lists],
+            NO_JPEG_OR_PNG: [name for name in others if name not in {path.name for path in masks.values()}],
+        },
+    )
+
+
+def _classes(options: argparse.Namespace) -> tuple[list[str], ColourTable | None]:
+    """The class names, and the colours if all masks are to be read by them."""
+    given = read_lines(options.class_names) if options.class_names else None
+    if given is not None:
+        check_class_names(options.class_names, given)
+    if options.colours in (None, VOC):
+        names = given or read_lines(PROJECT / "voc12" / "class_names.txt")
+        return names, voc_colours(names) if options.colours else None
+    table = read_colours(Path(options.colours))
+    if given:
+        table = reordered(table, given, options.class_names)
+    return table.names, table
+
+
+def _masks(folder: Path, suffix: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files_in(folder):
+        if path.suffix.lower() in MASK_ENDINGS and path.stem.endswith(suffix):
+            other = found.setdefault(path.stem.removesuffix(suffix), path)
+            if other != path:
+                raise InputError(f"{folder}: {other.name} and {path.name} are masks of one image: keep one of them")
+    return found
+
+
+def _read_mask(path: Path, *, names: list[str], table: ColourTable | None, binary: bool) -> np.ndarray:
+    """(H, W) uint8 class numbers of a mask of whatever kind.
+
+    table     None: colours are VOC's, and what has no colours holds numbers
+    """
+    image = open_image(path)
+    if table is not None or image.mode in ("RGB", "RGBA", "CMYK"):
+        labels = class_numbers(image, table or voc_colours(names), path)
+    elif image.mode == "LA":
+        labels = np.asarray(image)[..., 0]
+    elif image.mode in ("P", "L", "1") or image.mode.startswith("I"):
+        labels = np.asarray(image.convert("L")).clip(0, 1) if image.mode == "1" else np.asarray(image)
+    else:
+        raise InputError(f"{path}: a mask of the kind {image.mode} is not read: save it as PNG of class numbers")
+    if image.mode == "P" and table is None:
+        _refuse_other_order(labels, image.getpalette() or [], path)
+    allowed = [0, 1, VOID] if binary else [*range(len(names) + 1), VOID]
+    unknown = np.setdiff1d(values_in(labels), allowed)
+    if unknown.size:
+        count = np.count_nonzero(labels == unknown[0])
+        raise InputError(
+            f"{path}: {count} of {labels.size} pixels hold {unknown[0]}, expected 0 to {len(names)} and {VOID}: "
+            f"{remedy(path)}, or say with --colours which values (as n,n,n) mean what"
+        )
+    return np.where(labels == VOID, 1, labels).astype(np.uint8) if binary else labels.astype(np.uint8)
+
+
+def _refuse_other_order(indices: np.ndarray, palette: list[int], path: Path) -> None:
+    """InputError for a palette that holds VOC's colours in another order: a program has sorted it.
+
+    Then the indices are no class numbers, although they look so.
+    """
+    voc = voc_palette()
+    colours = {tuple(voc[3 * n : 3 * n + 3]): n for n in (*range(21), VOID)}
+    used = [int(index) for index in values_in(indices)]
+    meant = [colours.get(tuple(palette[3 * index : 3 * index + 3])) for index in used]
+    if None not in meant and meant != used and any(meant):
+        raise InputError(
+            f"{path}: its palette has VOC's colours in another order, so that its numbers are no classes: "
+            "say --colours voc (or --colours FILE) to go by the colours"
+        )
