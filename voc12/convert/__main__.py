@@ -13,7 +13,7 @@ from pathlib import Path
 from misc.config import available_cores
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
-from voc12.convert import cvat, labelme, masks, roboflow, sbd
+from voc12.convert import coco14, cvat, labelme, masks, roboflow, sbd
 from voc12.convert.source import Format, folder_of, refuse_overlap
 
 FORMATS: dict[str, Format] = {
@@ -22,6 +22,7 @@ FORMATS: dict[str, Format] = {
     "roboflow": roboflow,
     "sbd": sbd,
     "masks": masks,
+    "coco14": coco14,
 }
 FOLDERS = ("images", "masks")  # options that name folders to be read
 COMMON = ("format", "source", "target", "copy", "overwrite", "num_workers")  # arguments of all formats
@@ -35,11 +36,13 @@ def main(argv: list[str] | None = None) -> int:
 
     source, target = Path(args.source), Path(args.target)
     refuse_overlap(source, target)
-    options = {name: value for name, value in vars(args).items() if name not in COMMON}
     for name in FOLDERS:
-        if options.get(name) and (folder := folder_of(source, options[name])).is_dir():
+        given = getattr(args, name, None)
+        if given and (folder := folder_of(source, given)).is_dir():
             refuse_overlap(folder, target)
     found = FORMATS[args.format].read(source, args)
+    # read() sets in `args` what the source itself told and later files could tell otherwise
+    options = {name: value for name, value in vars(args).items() if name not in COMMON}
     record = {"format": args.format, "source": str(source.resolve()), "options": options}
     workers = available_cores() if args.num_workers is None else args.num_workers
     say(Target(target, copy=args.copy, overwrite=args.overwrite).write(found, record=record, workers=workers))

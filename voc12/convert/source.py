@@ -49,11 +49,13 @@ class Found:
 
     class_names   in the order of their numbers, without background
     left_out      why → the names of what was left out for it
+    notes         lines for the summary
     """
 
     class_names: list[str]
     images: list[SourceImage]
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class Format(Protocol):

@@ -290,6 +290,7 @@ def _summary(root: Path, found: Found, labels: dict[str, list[int]], settings: d
         f"lists: {', '.join(f'{name} {count}' for name, count in lists.items())}",
         f"images by class: {', '.join(f'{name} {n}' for name, n in zip(found.class_names, shown, strict=True))}",
     ]
+    lines += found.notes
     without = [image_id for image_id, classes in labels.items() if not classes]
     lines += _left_out({"images without a class": without} if without else {})
     lines += [f"left out: {line}" for line in _left_out(found.left_out)]

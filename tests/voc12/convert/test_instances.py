@@ -9,9 +9,17 @@ from pycocotools import mask as rle
 
 from misc.errors import InputError
 from tests.conftest import GOLDEN
-from voc12.convert.instances import DAMAGED, NO_OUTLINE, SHORT, classes_of, faults, numbered, paint, read_instances
+from voc12.convert.instances import NO_SUCH_CATEGORY, NO_SUCH_IMAGE, read_instances, sound
+from voc12.convert.outlines import DAMAGED, NO_OUTLINE, SHORT, classes_of, faults, paint
 
 SIZE = (4, 5)
+
+
+def numbered(categories):
+    """Ranks of the IDs, from 1."""
+    return {number: rank for rank, number in enumerate(sorted(categories), start=1)}
+
+
 SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]  # the pixels 1 and 2 of the rows 1 and 2
 RUNS = [5, 2, 2, 2, 9]  # the same down the columns: 4 + 1 outside, 2 inside, …
 
@@ -38,7 +46,7 @@ def test_each_object_has_the_pixels_of_pycocotools(coco, golden):
 
 @pytest.mark.parametrize(("recipe", "order", "crowds"), [("A", "file", False), ("B", "area", True)])
 def test_masks_of_both_recipes(coco, golden, recipe, order, crowds):
-    arrays, numbers = golden("coco_masks"), numbered(coco)
+    arrays, numbers = golden("coco_masks"), numbered(coco.categories)
     assert list(numbers) == arrays["category_ids"].tolist()
     for image in coco.images:
         mask = paint(coco.annotations.get(image.id, []), numbers, image.size, order=order, crowds=crowds)
@@ -48,7 +56,7 @@ def test_masks_of_both_recipes(coco, golden, recipe, order, crowds):
 def test_labels_of_all_annotations(coco, golden):
     arrays = golden("coco_masks")
     for image_id, row in zip(arrays["image_ids"].tolist(), arrays["labels_all"], strict=True):
-        assert classes_of(coco.annotations.get(image_id, []), numbered(coco)) == row.nonzero()[0].tolist()
+        assert classes_of(coco.annotations.get(image_id, []), numbered(coco.categories)) == row.nonzero()[0].tolist()
 
 
 def one(segmentation, **more):
@@ -68,7 +76,9 @@ def read(content, folder: Path):
 
 def painted(content, folder: Path, **how):
     instances = read(content, folder)
-    return paint(instances.annotations[1], numbered(instances), SIZE, **({"order": "file", "crowds": True} | how))
+    return paint(
+        instances.annotations[1], numbered(instances.categories), SIZE, **({"order": "file", "crowds": True} | how)
+    )
 
 
 def packed(mask: np.ndarray) -> str:
@@ -122,12 +132,36 @@ def test_packed_runs_of_any_mask(tmp_path):
         ({"counts": RUNS}, DAMAGED),
     ],
 )
-def test_what_cannot_be_painted_is_counted_and_labels_its_image(tmp_path, segmentation, fault):
+def test_what_cannot_be_painted_is_told(tmp_path, segmentation, fault):
     assert not painted(one(segmentation), tmp_path).any()
     instances = read(one(segmentation), tmp_path)
     (annotation,) = instances.annotations[1]
     assert faults(annotation.outline, SIZE) == [fault]
-    assert classes_of(instances.annotations[1], numbered(instances)) == [0]
+    left_out = {}
+    counted, complete = sound([annotation], SIZE, instances.categories, "a.jpg", left_out)
+    assert left_out == {fault: ["cup in a.jpg"]}
+    # an object of points is none; another one labels its image, but a mask without it would be wrong
+    assert (counted, complete) == (([], True) if fault == SHORT else ([annotation], False))
+
+
+def test_a_short_polygon_beside_a_good_one_is_left_out_alone(tmp_path):
+    (annotation,) = read(one([SQUARE, [0, 0, 1, 1]]), tmp_path).annotations[1]
+    left_out = {}
+    assert sound([annotation], SIZE, {3: "cup"}, "a.jpg", left_out) == ([annotation], True)
+    assert left_out == {SHORT: ["cup in a.jpg"]}
+
+
+def test_annotations_of_nothing_known_are_left_out(tmp_path):
+    content = one([SQUARE])
+    content["annotations"] += [{"image_id": 7, "category_id": 3}, {"image_id": 1, "category_id": 9}]
+    instances = read(content, tmp_path)
+    assert len(instances.annotations[1]) == 1 and list(instances.annotations) == [1]
+    assert instances.left_out == {NO_SUCH_IMAGE: ["image_id 7"], NO_SUCH_CATEGORY: ["category_id 9 in a.jpg"]}
+
+
+def test_background_and_void_are_no_classes(tmp_path):
+    annotations = read(one([SQUARE]), tmp_path).annotations[1]
+    assert classes_of(annotations, {3: 255}) == classes_of(annotations, {3: 0}) == []
 
 
 def test_what_lies_on_top(tmp_path):
