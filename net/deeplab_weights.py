@@ -8,19 +8,21 @@ or exactly the community's, `base.layer4.block1.…` and `base.aspp.c0.weight`. 
 know: pixels, strides, depth, number of classes.
 """
 
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from misc.errors import InputError
-from misc.formats.checkpoint import State, fill, imagenet_state, read_state, save_content
+from misc.formats.checkpoint import BACKBONE_HEADS, fill, imagenet_state, read_state, said_under, save_content
+from misc.formats.wrapped_state import State, only_meant, prefixes_of, under
 from net.deeplab_v2 import BLOCKS, CAFFE, FEATURES, RATES, TORCHVISION, DeepLabV2, Family
 
 HEAD_DEVIATION = 0.01  # of the head's first weights
-PREFIX = re.compile(r"(module\.)?(base\.|backbone\.)?")
-CLASSIFIER = re.compile(r"fc\.")  # of 1000 or 91 classes, not used
+BACKBONE = re.compile(r"(base|backbone)\.$")
 MARKS = {"layer1.0.conv1.weight": TORCHVISION, "layer1.conv1.conv.weight": CAFFE}
 THIRD_STAGE = {TORCHVISION: re.compile(r"layer3\.(\d+)\."), CAFFE: re.compile(r"layer4\.block(\d+)\.")}
 CAFFE_PARTS = {
@@ -29,6 +31,9 @@ CAFFE_PARTS = {
     "conv3": "increase.conv", "bn3": "increase.bn",
     "downsample.0": "shortcut.conv", "downsample.1": "shortcut.bn",
 }  # fmt: skip
+
+
+log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -44,15 +49,18 @@ class Found(NamedTuple):
     n_labels: int
 
 
-def initial_network(weights: str, n_labels: int, *, depth: int, seed: int) -> DeepLabV2:
+def initial_network(
+    weights: str, n_labels: int, *, depth: int, seed: int, notice: Callable[[str], None] = log.debug
+) -> DeepLabV2:
     """A network to be trained.
 
     weights   `imagenet` (torchvision's), or a file; its head is taken if it is of as many labels
     seed      of the head's first values, where they are drawn
+    notice    told under which prefix the file has the tensors
     Raises    InputError if the file holds no such weights, or those of another depth
     """
     state = imagenet_state(depth, "deeplab_backbone_weights") if weights == "imagenet" else read_state(weights)
-    found = recognise(state, weights)
+    found = recognise(state, weights, notice)
     if found.depth != depth:
         raise InputError(
             f"deeplab_backbone_weights: {weights} is a ResNet-{found.depth}, not a ResNet-{depth}: "
@@ -66,12 +74,13 @@ def initial_network(weights: str, n_labels: int, *, depth: int, seed: int) -> De
     return _filled(found, taken, n_labels, weights)
 
 
-def trained_network(path: str | Path, n_labels: int) -> DeepLabV2:
+def trained_network(path: str | Path, n_labels: int, *, notice: Callable[[str], None] = log.debug) -> DeepLabV2:
     """The network in a checkpoint, of this project or of the community's.
 
+    notice    as of initial_network
     Raises    InputError if it is none, or one of another number of classes
     """
-    found = recognise(read_state(path), path)
+    found = recognise(read_state(path), path, notice)
     if found.n_labels == 0:
         raise InputError(f"{path}: holds a backbone without a head (aspp): train_deeplab makes a whole network of it")
     if found.n_labels != n_labels:
@@ -92,20 +101,39 @@ def save_network(network: DeepLabV2, path: str | Path) -> None:
     save_content(state, path)
 
 
-def recognise(state: State, source: str | Path) -> Found:
+def recognise(state: State, source: str | Path, notice: Callable[[str], None] = log.debug) -> Found:
     """Whose weights a state dict holds; InputError if nobody's that is known."""
-    plain = {PREFIX.sub("", name, count=1): tensor for name, tensor in state.items()}
-    family = next((family for mark, family in MARKS.items() if mark in plain), None)
-    if family is None:
+    marked = {mark: only_meant(prefixes_of(mark, state), source) for mark in MARKS}
+    mark, prefix = next(((mark, prefix) for mark, prefix in marked.items() if prefix is not None), (None, ""))
+    if mark is None:
         raise InputError(
             f"{source}: neither torchvision's ResNet-50 or -101 nor a DeepLab-v2: no {' and no '.join(MARKS)} in it"
         )
+    family, plain = MARKS[mark], _plain(state, prefix, source, notice)
     blocks = len({match[1] for name in plain if (match := THIRD_STAGE[family].match(name))})
     depth = next((depth for depth, stages in BLOCKS.items() if stages[2] == blocks), None)
     if depth is None:
         raise InputError(f"{source}: has {blocks} blocks in its third stage, expected 6 (ResNet-50) or 23 (ResNet-101)")
     head = plain.get("aspp.c0.bias")
     return Found(family, depth, _renamed(plain, family, depth), 0 if head is None else head.numel())
+
+
+def _plain(state: State, prefix: str, source: str | Path, notice: Callable[[str], None]) -> State:
+    """The tensors of backbone and head without what stands before their names.
+
+    prefix    of the backbone's: that of the whole network, and then its own, `base.` or `backbone.`
+    """
+    whole = BACKBONE.sub("", prefix)
+    state = said_under(whole, state, source, notice) if whole else state
+    own = prefix.removeprefix(whole)
+    head = {name: tensor for name, tensor in state.items() if name.startswith("aspp.")}
+    backbone = under(own, state)
+    others = len(state) - len(head) - len(backbone)
+    if own and others:
+        notice(
+            f"{source}: {others} tensors belong neither to the backbone nor to a head of DeepLab-v2 and are left aside"
+        )
+    return head | backbone
 
 
 def first_head(n_labels: int, seed: int) -> State:
@@ -120,7 +148,7 @@ def first_head(n_labels: int, seed: int) -> State:
 
 def _filled(found: Found, state: State, n_labels: int, source: str | Path) -> DeepLabV2:
     network = _empty(n_labels, found.depth, found.family)
-    fill(network, state, source, ignore=CLASSIFIER)
+    fill(network, state, source, ignore=BACKBONE_HEADS)
     return network
 
 

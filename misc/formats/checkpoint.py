@@ -1,9 +1,12 @@
 """Network weights: reading them without running code, and refusing what does not fit."""
 
+import argparse
 import io
+import logging
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,21 +19,22 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
 from misc.errors import InputError, reason
 from misc.files import replacing
+from misc.formats.wrapped_state import State, prefix_in, tensors_in, under
 
 # The published networks register the same tensors a second and a third time, under these names.
 PUBLISHED_DUPLICATES = re.compile(r"(stage\d+|backbone|newly_added|edge_layers)\.|mean_shift\.running_mean$")
-IMAGENET_FC = re.compile(r"fc\.(weight|bias)$")  # of ImageNet's 1000 classes: not used here
+# of ImageNet's 1000 classes, or of a training without labels: not used here
+BACKBONE_HEADS = re.compile(r"(fc|head|projection_head|projector|predictor|prototypes)\.")
 
-State = dict[str, torch.Tensor]
+log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a `.safetensors` file or of a torch checkpoint, on the CPU."""
-    state = read_content(path)
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
+    """The tensors of a `.safetensors` file or of a torch checkpoint, on the CPU, those of dicts within it as well."""
+    content = read_content(path)
+    state = tensors_in(content) if isinstance(content, dict) else {}
+    if not state:
         raise InputError(f"{path}: not a state dict (names and tensors)")
     return state
 
@@ -40,42 +44,76 @@ def read_content(path: str | Path) -> Any:
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # DINO's options, beside the weights: plain values
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
         # not torch's own text: that advises to load the file with weights_only=False
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        raise InputError(f"{path}: refused, it holds more than tensors ({wanted[1] if wanted else 'code'})") from error
+        name = wanted[1] if wanted else "code"
+        raise InputError(f"{path}: refused, it holds more than tensors ({name}){_way_out(path, name)}") from error
     except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path}: cannot be read as a checkpoint ({reason(error)})") from error
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Fill a network from a checkpoint of this project or a published one.
+def _way_out(path: str | Path, name: str) -> str:
+    """How a pickled model becomes a state dict, unless what it asks for is part of Python, as in an attack."""
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return ""
+    load = f"m = torch.load({str(path)!r}, map_location='cpu', weights_only=False)"
+    target = str(Path(path).with_suffix(".state.pth"))
+    save = f"torch.save(m.state_dict() if hasattr(m, 'state_dict') else m['state_dict'], {target!r})"
+    return (
+        ": if you trust its source, make a state dict of it where its classes can be imported, by two lines of Python: "
+        f"`{load}` and `{save}`"
+    )
 
+
+def load_weights(module: nn.Module, path: str | Path, *, notice: Callable[[str], None] = log.debug) -> None:
+    """Fill a network from a checkpoint of this project or a published one, wrapped or not.
+
+    notice    told under which prefix the tensors were found
     Raises    InputError naming the first tensor that is missing, misshapen or not of this network.
     """
-    fill(module, read_state(path), path, ignore=PUBLISHED_DUPLICATES)
+    fill(module, unwrapped(module, read_state(path), path, notice), path, ignore=PUBLISHED_DUPLICATES)
 
 
-def load_network(network: Callable[[], Network], path: str | Path) -> Network:
+def load_network(
+    network: Callable[[], Network], path: str | Path, *, notice: Callable[[str], None] = log.debug
+) -> Network:
     """Build a network with the weights of a checkpoint; random initial values are not drawn.
 
-    Raises    as load_weights
+    notice, Raises    as load_weights
     """
     with torch.device("meta"):
         empty = network()
-    load_weights(empty, path)
+    load_weights(empty, path, notice=notice)
     return empty
 
 
-def load_backbone(backbone: nn.Module, weights: str) -> None:
-    """Fill a ResNet-50 without `fc` from `imagenet`, a path to a state dict, or leave it for `none`."""
+def load_backbone(backbone: nn.Module, weights: str, *, notice: Callable[[str], None] = log.debug) -> None:
+    """Fill a ResNet-50 without `fc` from `imagenet`, a path to a state dict, or leave it for `none`.
+
+    notice, Raises    as load_weights
+    """
     if weights == "none":
         return
     state = imagenet_state() if weights == "imagenet" else read_state(weights)
-    fill(backbone, state, weights, ignore=IMAGENET_FC)
+    fill(backbone, unwrapped(backbone, state, weights, notice), weights, ignore=BACKBONE_HEADS)
+
+
+def unwrapped(module: nn.Module, state: State, source: str | Path, notice: Callable[[str], None]) -> State:
+    """The tensors of a file that are the network's, without the prefix that they have there."""
+    prefix = prefix_in(state, module.state_dict(), source)
+    return said_under(prefix, state, source, notice) if prefix else state
+
+
+def said_under(prefix: str, state: State, source: str | Path, notice: Callable[[str], None]) -> State:
+    """The tensors under a prefix, which is said."""
+    found = under(prefix, state)
+    notice(f"{source}: the weights are its tensors under {prefix!r}, {len(found)} of {len(state)}")
+    return found
 
 
 def imagenet_state(depth: int = 50, setting: str = "backbone_weights") -> State:

@@ -1,6 +1,7 @@
 """What the steps of the second stage share: their inputs, and how a network's maps become labels."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from voc12.datasets import read_mask
 
 LOOKED_AT = 64  # masks that are read before anything runs
 NEARLY_ALL = 0.99  # share of the background from which on a set of masks is taken for a failure
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class InitialWeights(Input):
         weights = self.args.deeplab_backbone_weights
         preflight.mentions(weights)
         if not preflight.is_to_come(Path(weights)):
-            preflight.attempt(partial(start_network, self.args, self.data))
+            preflight.attempt(partial(start_network, self.args, self.data, preflight.notice))
 
     def whole(self) -> dict[str, Path | str]:
         weights = self.args.deeplab_backbone_weights
@@ -90,8 +93,9 @@ class InitialWeights(Input):
         return {"deeplab_backbone_weights": named, "number of labels": str(self.data.n_labels)}
 
 
-def start_network(args: Config, data: DataSet) -> DeepLabV2:
-    return initial_network(args.deeplab_backbone_weights, data.n_labels, depth=args.deeplab_depth, seed=args.seed)
+def start_network(args: Config, data: DataSet, notice: Callable[[str], None] = log.debug) -> DeepLabV2:
+    weights = args.deeplab_backbone_weights
+    return initial_network(weights, data.n_labels, depth=args.deeplab_depth, seed=args.seed, notice=notice)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class DeepLabCheckpoint(Input):
         remedy = "run train_deeplab first, or point --deeplab_weights_name at a checkpoint"
         preflight.reads("the checkpoint of train_deeplab", [path], remedy=remedy)
         if not preflight.is_to_come(path) and path.is_file():
-            preflight.attempt(lambda: trained_network(path, self.data.n_labels))
+            preflight.attempt(lambda: trained_network(path, self.data.n_labels, notice=preflight.notice))
 
     def whole(self) -> dict[str, Path | str]:
         return {"deeplab_weights_name": Path(self.args.deeplab_weights_name)}

@@ -179,7 +179,7 @@ class Network(Input):
         remedy = f"run {self.maker} first, or point --{self.setting} at a checkpoint"
         preflight.reads(f"the checkpoint of {self.maker}", [path], remedy=remedy)
         if not preflight.is_to_come(path) and path.is_file():
-            preflight.attempt(lambda: load_network(self.build, path))
+            preflight.attempt(lambda: load_network(self.build, path, notice=preflight.notice))
 
     def whole(self) -> dict[str, Path | str]:
         return {self.setting: Path(self.path)}
@@ -199,7 +199,8 @@ class Backbone(Input):
         if not preflight.is_to_come(Path(self.weights)):
             with torch.device("meta"):
                 empty = resnet50_stride16()
-            preflight.attempt(partial(load_backbone, empty, self.weights), once="backbone")
+            look = partial(load_backbone, empty, self.weights, notice=preflight.notice)
+            preflight.attempt(look, once="backbone")
 
     def whole(self) -> dict[str, Path | str]:
         by_name = self.weights in ("imagenet", "none")

@@ -13,7 +13,7 @@ from torch import nn
 
 from misc.errors import InputError
 from misc.formats.checkpoint import (
-    IMAGENET_FC,
+    BACKBONE_HEADS,
     fill,
     load_backbone,
     load_network,
@@ -181,10 +181,10 @@ def test_the_fc_of_imagenet_is_passed_over_in_a_backbone_only():
     state = {name: torch.ones(()).expand(tensor.shape) for name, tensor in resnet50_stride16().state_dict().items()}
     state |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     backbone = resnet50_stride16()
-    fill(backbone, state, "resnet50.pth", ignore=IMAGENET_FC)
+    fill(backbone, state, "resnet50.pth", ignore=BACKBONE_HEADS)
     assert all((tensor == 1).all() for tensor in backbone.state_dict().values())
     with pytest.raises(InputError, match="fc_edge"):
-        fill(backbone, state | {"fc_edge1.0.weight": torch.zeros(1)}, "resnet50.pth", ignore=IMAGENET_FC)
+        fill(backbone, state | {"fc_edge1.0.weight": torch.zeros(1)}, "resnet50.pth", ignore=BACKBONE_HEADS)
 
 
 def test_a_backbone_from_a_file_or_left_alone(path):
