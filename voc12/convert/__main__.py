@@ -13,7 +13,7 @@ from pathlib import Path
 from misc.config import available_cores
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
-from voc12.convert import coco14, cvat, labelme, masks, roboflow, sbd
+from voc12.convert import coco, coco14, cvat, labelme, masks, roboflow, sbd
 from voc12.convert.source import Format, folder_of, refuse_overlap
 
 FORMATS: dict[str, Format] = {
@@ -23,6 +23,7 @@ FORMATS: dict[str, Format] = {
     "sbd": sbd,
     "masks": masks,
     "coco14": coco14,
+    "coco": coco,
 }
 FOLDERS = ("images", "masks")  # options that name folders to be read
 COMMON = ("format", "source", "target", "copy", "overwrite", "num_workers")  # arguments of all formats

@@ -31,7 +31,7 @@ class Instances(NamedTuple):
 
     annotations       by image, in the order of the file
     categories        names by ID, sorted by ID
-    supercategories   all that a category names
+    supercategories   what categories name that have another name themselves
     left_out          why → what was left out
     """
 
@@ -60,7 +60,7 @@ def read_instances(path: Path) -> Instances:
         raise InputError(f"{path}: two images have the id {twice}")
     categories = _category_names(content["categories"], path)
     annotations, left_out = _by_image(content["annotations"], images, categories, path)
-    above = {str(entry["supercategory"]) for entry in content["categories"] if entry.get("supercategory")}
+    above = {str(c["supercategory"]) for c in content["categories"] if c.get("supercategory") not in (None, c["name"])}
     return Instances(path, images, annotations, categories, above, left_out)
 
 

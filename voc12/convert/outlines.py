@@ -17,8 +17,8 @@ Order = Literal["file", "area"]
 Size = tuple[int, int]  # height, width
 
 SHORT = "polygons of fewer than 3 points"
-DAMAGED = "damaged outlines, or of another image's size"
-NO_OUTLINE = "objects without an outline"
+DAMAGED = "outlines that are damaged, or of another size than their image (the labels count)"
+NO_OUTLINE = "objects without an outline (their labels count)"
 FAR = 10  # sides of the image; pycocotools would take all memory for a polygon that reaches much farther
 
 
