@@ -33,7 +33,7 @@ def plan(args: Config) -> Plan:
     training = Training("backbone_batch_size", args.backbone_batch_size, ids, args.tensorboard, alone=True)
     return Plan(
         ids=ids,
-        reads=[images, Images(data, ids), Labels(data, ids), training],
+        reads=[images, Images(data, ids), Labels(data, ids, learnt=ids), training],
         makes=OneFile(Path(args.backbone_out), leftovers=[unfinished_path(args.backbone_out)]),
     )
 

@@ -40,7 +40,7 @@ def plan(args: Config) -> Plan:
             trained,
             validated,
             Images(data, shown),
-            Labels(data, shown),
+            Labels(data, shown, learnt=trained.ids),
             Training("cam_batch_size", args.cam_batch_size, trained.ids, args.tensorboard),
             Backbone(args.backbone_weights),
         ],

@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         VOCRoot(Path(args.voc12_root), truth_dir=Path(args.truth_dir) if args.truth_dir else None),
         merged(*(read_list(path, notice=say) for path in args.list)),
         read_class_names(args.class_names),
+        names_file=args.class_names,
         source=args.source,
         workers=available_cores() if args.num_workers is None else args.num_workers,
         out=output_file(args.out, overwrite=args.overwrite),
@@ -40,11 +41,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_labels(
-    root: VOCRoot, ids: list[str], class_names: list[str], *, source: str, workers: int, out: Path
+    root: VOCRoot,
+    ids: list[str],
+    class_names: list[str],
+    *,
+    names_file: str = "--class_names",
+    source: str,
+    workers: int,
+    out: Path,
 ) -> dict[str, list[int]]:
     """Write the classes of each image, from 0, sorted, to `out` and return them.
 
+    names_file    of the class names, for what is said of them
     source        xml (Annotations/) or masks (SegmentationClass/, or the root's truth_dir)
+    Raises        InputError if the files do not hold what is expected (see voc12/contradictions.py), or no class
     """
     if not root.root.is_dir():
         raise InputError(f"voc12_root: there is no folder {root.root}")
@@ -55,14 +65,39 @@ def make_labels(
     paths = [path_of(image_id) for image_id in ids]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        advice = other_truth(missing[0]) if source == "masks" else ""
+        from voc12.first_look import misplaced_mask
+
+        advice = other_truth(missing[0]) or misplaced_mask(missing[0]) if source == "masks" else ""
         raise InputError(
             f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: {advice}see --source and --list"
         )
+    if source == "masks":
+        check_masks(root, ids, class_names, names_file, workers=workers)
     reader: Callable[[Path], list[int]] = partial(read, class_names=class_names)
     labels = dict(zip(ids, parallel_map(reader, paths, workers=workers, desc="make_cls_labels"), strict=True))
+    if labels and not any(labels.values()):
+        raise InputError(f"none of {len(labels)} images shows a class, such as {paths[0]}: nothing to learn from")
     write_label_file(out, labels, class_names)
     return labels
+
+
+def check_masks(root: VOCRoot, ids: list[str], class_names: list[str], names_file: str, *, workers: int) -> None:
+    """Look at masks, and at the annotations of their images, if there are any; warn, or raise InputError."""
+    from voc12.contradictions import Source
+    from voc12.first_look import Masks, look_at_masks
+    from voc12.image_labels import annotated_classes
+
+    def annotated(image_id: str) -> list[int]:
+        return annotated_classes(root.annotation(image_id), class_names)
+
+    source = Source(str(root.truth("ID").parent), class_names, names_file)
+    findings = look_at_masks(Masks(ids, root.truth, None, annotated, source), workers=workers)
+    for finding in findings:
+        if not finding.fatal:
+            say(f"warning: {finding.text}")
+    fatal = [finding.text for finding in findings if finding.fatal]
+    if fatal:
+        raise InputError("; ".join(fatal))
 
 
 def output_file(path: str, *, overwrite: bool) -> Path:

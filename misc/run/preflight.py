@@ -68,6 +68,11 @@ class Preflight:
         for new in self._unseen([text]):
             log.info("%s", new)
 
+    def warning(self, text: str) -> None:
+        """Something that may be meant, but looks wrong."""
+        for new in self._unseen([text]):
+            log.warning("%s", new)
+
     def attempt(self, action: Callable[[], object], *, once: str | None = None) -> None:
         """Run a reader whose InputError is to be one of the problems.
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from misc.config import Config
 from misc.errors import InputError
 from misc.files import remove
@@ -21,6 +19,7 @@ from misc.run.plan import Folder, Input
 from misc.run.preflight import Preflight
 from step.shared import paths
 from step.shared.data import DataSet, Labelled
+from voc12.first_look import spread
 
 LOOKED_AT = 16  # CAM files that are read before anything runs: reading all takes minutes
 
@@ -65,11 +64,6 @@ class Cams(Input):
                 with suppress(InputError):
                     found.append((Labelled(image_id, self.data.labels[image_id]), image_size(self.image(image_id))))
         return found
-
-
-def spread(ids: list[str], most: int) -> list[str]:
-    """At most `most` of a list, evenly spread, the first and the last among them."""
-    return [ids[place] for place in np.linspace(0, len(ids) - 1, min(len(ids), most)).astype(int)]
 
 
 def read_cam_of(args: Config, image: Labelled, size: tuple[int, int], n_classes: int) -> FoundCAM:

@@ -24,6 +24,10 @@ class DataSet:
         return read_class_names(self._args.class_names)
 
     @property
+    def class_names_file(self) -> str:
+        return self._args.class_names
+
+    @property
     def n_labels(self) -> int:
         """How many numbers a mask may hold: the classes and 0, the background."""
         return len(self.class_names) + 1

@@ -20,9 +20,11 @@ from misc.run.preflight import Preflight
 from net.deeplab_v2 import DeepLabV2
 from net.deeplab_weights import initial_network, trained_network
 from step.shared import paths
-from step.shared.cams import spread
 from step.shared.data import DataSet
+from step.shared.values import look_at_truth
 from voc12.datasets import read_mask
+from voc12.first_look import misplaced_mask, spread
+from voc12.image_set import other_truth
 
 LOOKED_AT = 64  # masks that are read before anything runs
 NEARLY_ALL = 0.99  # share of the background from which on a set of masks is taken for a failure
@@ -125,7 +127,14 @@ class ValidationTruth(Input):
 
     def look(self, preflight: Preflight) -> None:
         remedy = "--deeplab_validate_every 0 watches the training without any"
-        preflight.reads("ground truth masks", map(self.data.root.truth, self.ids), probe=image_fault, remedy=remedy)
+        truths = [self.data.root.truth(image_id) for image_id in self.ids]
+        preflight.reads(
+            "ground truth masks",
+            truths,
+            probe=image_fault,
+            remedy=lambda path: (other_truth(path) or misplaced_mask(path)) + remedy,
+        )
+        look_at_truth(preflight, self.data, self.ids)
 
 
 @dataclass(frozen=True)

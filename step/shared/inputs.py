@@ -1,6 +1,6 @@
 """What steps read: how each kind of input is looked at before a run, and what a step's files depend on in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from misc.train.progress import Progress
 from net.resnet50 import resnet50_stride16
 from step.shared import paths
 from step.shared.data import DataSet
+from step.shared.values import look_at_saliency_maps, look_at_truth
+from voc12.first_look import misplaced_mask
 from voc12.image_set import merged, near_miss, other_lists, other_truth, read_list
 
 NO_TRUTH = "without ground truth, say --no_eval_cam_pass --no_eval_sem_seg_pass"
@@ -59,10 +61,14 @@ class Images(Input):
 
 @dataclass(frozen=True)
 class Labels(Input):
-    """The image-level labels."""
+    """The image-level labels.
+
+    learnt    the images that a classifier learns from
+    """
 
     data: DataSet
     ids: list[str]
+    learnt: Sequence[str] = ()
 
     def look(self, preflight: Preflight) -> None:
         try:
@@ -70,7 +76,16 @@ class Labels(Input):
         except InputError as error:  # the label file itself, not the label of each image
             preflight.problem(str(error))
         else:
-            preflight.reads_each("image labels", self.ids, read)
+            if preflight.reads_each("image labels", self.ids, read):
+                self._look_for_classes(preflight)
+
+    def _look_for_classes(self, preflight: Preflight) -> None:
+        """Images without a class are counter-examples, but of what, if no image has one?"""
+        where = self.data.labels.path or "the annotations"
+        if self.learnt and not any(self.data.labels[image_id].size for image_id in self.learnt):
+            preflight.problem(f"{where}: none of {len(self.learnt)} training images has a class: nothing to learn from")
+        elif self.ids and not any(self.data.labels[image_id].size for image_id in self.ids):
+            preflight.warning(f"{where}: none of {len(self.ids)} images has a class")
 
     def parts(self, image_id: str) -> list[str]:
         return [f"{self.data.labels[image_id].tolist()} of {len(self.data.class_names)}"]
@@ -87,6 +102,7 @@ class SaliencyMaps(Input):
             "them (--make_saliency_pass true), or use --method bes, which needs none"
         )
         preflight.reads("saliency maps", map(self.data.root.saliency, self.ids), probe=image_fault, remedy=remedy)
+        look_at_saliency_maps(preflight, self.data, self.ids)
 
     def folder(self) -> Folder:
         root = self.data.root
@@ -147,16 +163,18 @@ class GroundTruth(Input):
         for each in self._lists if self._path.is_file() else self._lists[1:]:
             each.look(preflight)
         truths = [self._data.root.truth(image_id) for image_id in self.ids]
-        preflight.reads(
-            "ground truth masks", truths, probe=image_fault, remedy=lambda path: other_truth(path) + self._remedy
-        )
+        preflight.reads("ground truth masks", truths, probe=image_fault, remedy=self._remedy_for)
         written_over = [path for path in truths if preflight.is_to_come(path)]
         if written_over:
             preflight.problem(
                 f"{written_over[0].parent} holds the ground truth, and a step is to write there: name another"
             )
         preflight.attempt(lambda: self._data.class_names)
+        look_at_truth(preflight, self._data, self.ids)
         preflight.attempt(partial(confusion_counter, self._args.eval_backend))
+
+    def _remedy_for(self, missing: Path) -> str:
+        return (other_truth(missing) or misplaced_mask(missing)) + self._remedy
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from misc.evaluation.confusion import confusion_matrix
 from misc.formats.images import read_label_map
 from misc.method.masks import classes_of
 from run_sample import main
-from step.shared.cams import spread
 from tests.test_chain import error_of, only
+from voc12.first_look import spread
 from voc12.image_set import VOCRoot, read_list
 
 # one that is shown, and is written beside a class of its own

@@ -92,11 +92,11 @@ def test_a_file_that_is_there_is_kept(own_set, capsys):
 
 def test_ids_with_blanks_need_csv(own_set, capsys):
     (own_set / "all.txt").write_text("b\nb 2\n")
-    (own_set / "Annotations" / "b 2.xml").write_text("<annotation/>")
+    (own_set / "Annotations" / "b 2.xml").write_text("<annotation><object><name>Tasse</name></object></annotation>")
     assert "'b 2'" in (error := error_of(arguments(own_set, "labels.txt"), capsys)) and ".csv" in error
     assert not (own_set / "labels.txt").exists()
     assert main(arguments(own_set, "labels.csv")) == 0
-    assert "b 2,\n" in (own_set / "labels.csv").read_text()
+    assert "b 2,Tasse\n" in (own_set / "labels.csv").read_text()
 
 
 def test_a_failure_leaves_no_file(own_set, capsys):
@@ -111,7 +111,7 @@ def test_what_cannot_be_used_is_named(own_set, capsys):
     assert "IMG_1_(ü).xml: 'tea pot'" in wrong and "did you mean 'teapot'" in wrong
     (own_set / "classes.txt").write_text("Tasse\n")
     wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
-    assert "IMG_1_(ü).png: holds the number 3, expected 0 to 1" in wrong and "--class_names" in wrong
+    assert "IMG_1_(ü).png (3): expected 0 to 1" in wrong and "classes.txt" in wrong
     (own_set / "SegmentationClass" / "b.png").unlink()
     wrong = error_of(arguments(own_set, "l.txt", "--source=masks"), capsys)
     assert "1 of 2 files missing" in wrong and "b.png" in wrong and "--source" in wrong

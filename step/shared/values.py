@@ -1,0 +1,66 @@
+"""What is read of ground truth and saliency maps before the first step: their values, not only their headers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from misc.cores import available_cores
+from misc.errors import InputError
+from misc.run.preflight import Preflight
+from step.shared.data import DataSet
+from voc12.contradictions import Finding, Source
+from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, look_at_saliency
+
+
+def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
+    """Look at the masks of the images that have one, and compare them with the image labels, where there are any."""
+    given = given_files(preflight, {image_id: data.root.truth(image_id) for image_id in ids})
+    labels = labels_of(data)
+    try:
+        source = Source(
+            str(data.root.truth("ID").parent),
+            data.class_names,
+            data.class_names_file,
+            str(data.labels.path) if labels and data.labels.path else None,
+        )
+    except InputError:  # no class names; told by those who ask for them
+        return
+    masks = Masks(given, data.root.truth, data.root.image, labels, source)
+
+    def look() -> None:
+        preflight.notice(f"ground truth: {min(len(given), MASKS_LOOKED_AT)} of {len(ids)} masks looked at")
+        tell(preflight, look_at_masks(masks, workers=available_cores()))
+
+    if given:
+        preflight.attempt(look, once=f"values of ground truth {hash(tuple(given))}")
+
+
+def look_at_saliency_maps(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
+    """Look at the saliency maps that are there."""
+    given = given_files(preflight, {image_id: data.root.saliency(image_id) for image_id in ids})
+
+    def look() -> None:
+        root = data.root
+        count, findings = look_at_saliency(given, root.saliency, root.saliency_folder, workers=available_cores())
+        preflight.notice(f"saliency: {count} of {len(ids)} maps looked at")
+        tell(preflight, findings)
+
+    if given:
+        preflight.attempt(look, once=f"values of saliency maps {hash(tuple(given))}")
+
+
+def given_files(preflight: Preflight, files: dict[str, Path]) -> list[str]:
+    """The IDs whose file is there, and is not an earlier step's to write anew."""
+    return [image_id for image_id, file in files.items() if not preflight.is_to_come(file) and file.is_file()]
+
+
+def labels_of(data: DataSet) -> Labels | None:
+    try:
+        return data.labels.__getitem__
+    except InputError:  # a label file that cannot be used; told by those who need it
+        return None
+
+
+def tell(preflight: Preflight, findings: Sequence[Finding]) -> None:
+    """What cannot be right is a problem, what may be meant a warning."""
+    for finding in findings:
+        (preflight.problem if finding.fatal else preflight.warning)(finding.text)
