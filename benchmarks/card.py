@@ -9,6 +9,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -67,21 +68,28 @@ class KernelRecorder:
         self._profiler: torch.profiler.profile | None = None
 
     def start(self) -> None:
-        if self.device.type == "cuda":
+        if self.device.type != "cuda":
+            return
+        synchronise(self.device)
+        try:
             self._profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
-            synchronise(self.device)
             self._profiler.start()
+        except Exception as error:  # a driver that lets nobody profile: all other figures are there
+            self._give_up(error)
 
     def stop(self) -> None:
         if self._profiler is None:
             return
         synchronise(self.device)
-        self._profiler.stop()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "trace.json"
-            self._profiler.export_chrome_trace(str(path))  # the one form of events that all versions of PyTorch share
-            trace = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
-        self.kernels = kernels_of(trace["traceEvents"])
+        try:
+            self._profiler.stop()
+            self.kernels = kernels_of(events_of(self._profiler))
+        except Exception as error:
+            self._give_up(error)
+        self._profiler = None
+
+    def _give_up(self, error: Exception) -> None:
+        print(f"the profiler failed, so kernels are not counted: {error}", file=sys.stderr)
         self._profiler = None
 
     def __enter__(self) -> Self:
@@ -92,6 +100,14 @@ class KernelRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def events_of(profiler: torch.profiler.profile) -> list[dict[str, Any]]:
+    """What a stopped profiler saw, as a Chrome trace: the one form of it that all versions of PyTorch share."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)["traceEvents"]
 
 
 class Utilisation:

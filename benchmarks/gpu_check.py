@@ -32,6 +32,7 @@ LIMITS = {
 }  # fmt: skip
 UNPREPARED = ("golden", "walk", "crf", "ranks")  # they need no files
 FACTS_LIMIT, PREPARE_LIMIT = 120, 150
+MOST_OF_LOG = 6000  # characters of what a failed part printed, kept beside the figures
 LEAST = 5  # seconds; with less a part is not begun
 
 Result = dict[str, Any]
@@ -139,8 +140,9 @@ def run_part(job: dict[str, Any], limit: float) -> Result:
         seconds = time.monotonic() - begun
         log.seek(0)
         if why:
-            last = last_line(log.read().decode(errors="replace"))
-            return {"failed": f"{why}: {last}" if last else why, "seconds": seconds}
+            text = log.read().decode(errors="replace")
+            last = last_line(text)
+            return {"failed": f"{why}: {last}" if last else why, "seconds": seconds, "log": text[-MOST_OF_LOG:]}
         result = json.loads(answered.read_text())
     if "not_run" in result:
         return {**result, "seconds": seconds}

@@ -23,7 +23,7 @@ from misc.method.boundary_labels import boundary_label
 from misc.method.masks import strongest
 from misc.method.random_walk import random_walk
 from misc.pixels import rescale, scaled_size
-from misc.run.device import autocast, to_device, use_device
+from misc.run.device import autocast, pick_device, to_device, use_device
 from net.cpu.fast import fast_on_cpu
 from net.resnet50_cam import ResNet50CAM
 from net.resnet50_sbe import ResNet50SBE
@@ -76,7 +76,7 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
     pictures = [inputs.picture(scale_of(job).image, number) for number in range(PHOTOGRAPHS)]
     expected = list(chain(pictures, folder, Way("CPU", CPU)))
     rows = []
-    for way in ways_of(torch.device(job["device"])):
+    for way in ways_of(pick_device(job["device"])):
         use_device(way.device, tf32=way.tf32)
         rows.append({"way": way.name, **differences(expected, list(chain(pictures, folder, way)))})
     return {"photographs": PHOTOGRAPHS, "size": scale_of(job).image, "rows": rows}
@@ -144,7 +144,7 @@ def values(made: Made, name: str) -> np.ndarray:
 
 def walk(job: dict[str, Any]) -> dict[str, Any]:
     """Two classes walk over the grid of a photograph on one core, on all, on the card: seconds, and how far apart."""
-    device, grid = torch.device(job["device"]), scale_of(job).grid
+    device, grid = pick_device(job["device"]), scale_of(job).grid
     cam, edge = inputs.walk_input(grid)
     with cores_of_torch(1):
         exact = random_walk(cam, edge, beta=5, exp_times=8)
@@ -180,7 +180,7 @@ def cores_of_torch(cores: int) -> Iterator[None]:
 
 def crf(job: dict[str, Any]) -> dict[str, Any]:
     """The dense CRF of photographs, filters included, with few labels and many: seconds an image, and equal labels."""
-    device = torch.device(job["device"])
+    device = pick_device(job["device"])
     images = [inputs.photograph(scale_of(job).image, number) for number in range(PHOTOGRAPHS)]
     rows = []
     with cores_of_torch(1):  # each thread takes one core

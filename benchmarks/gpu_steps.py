@@ -24,6 +24,7 @@ from benchmarks.card import KernelRecorder, Utilisation, peak_memory, synchronis
 from benchmarks.deeplab_rows import deeplab
 from misc.config import Config, available_cores, read_config
 from misc.run.chain import run_chain
+from misc.run.device import pick_device
 from misc.run.plan import Step
 from net.deeplab_weights import save_network
 from tests.golden.formula_weights import fill
@@ -43,9 +44,9 @@ class Effort:
 
     pictures   different ones; the others are copies
     images     at the most, that a step of inference gets
-    few        it gets to warm up, and under the profiler
+    few        it gets to warm up
     steps      of a training, at the most, whose time is taken
-    profiled   of them, under the profiler
+    profiled   images, or steps of a training, under the profiler
     seconds    that a timed stretch is to take, if there are images enough
     """
 
@@ -54,7 +55,7 @@ class Effort:
     images: int = 256
     few: int = 16
     steps: int = 60
-    profiled: int = 4
+    profiled: int = 8
     seconds: float = 5
 
     @property
@@ -189,7 +190,7 @@ def own_outputs(step: str, out: Path) -> dict[str, Path]:
 def run(job: dict[str, Any], images: int, around: AbstractContextManager[Any]) -> float:
     """Run the step of a job over so many images, its `make` within `around`; returns the seconds that `make` took."""
     module = importlib.import_module(f"step.{job['part']}")
-    device, make = torch.device(job["device"]), module.make
+    device, make = pick_device(job["device"]), module.make
     taken = 0.0
 
     def timed(args: Config, ids: list[str]) -> None:
@@ -207,8 +208,10 @@ def run(job: dict[str, Any], images: int, around: AbstractContextManager[Any]) -
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """The row of a step: images, seconds, images a second, kernels, busy share, utilisation, peak memory."""
-    row = training(job) if job["part"] in IMAGES_A_STEP else inference(job)
-    return {**row, "memory": row.get("memory") or peak_memory(torch.device(job["device"]))}
+    try:
+        return training(job) if job["part"] in IMAGES_A_STEP else inference(job)
+    finally:
+        shutil.rmtree(Path(job["folder"]) / "out" / job["part"], ignore_errors=True)
 
 
 def inference(job: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +220,7 @@ def inference(job: dict[str, Any]) -> dict[str, Any]:
     What many take beyond what few take is the time of the images alone: without loading the network, and after cuDNN
     has chosen its algorithms.
     """
-    effort, device = effort_of(job), torch.device(job["device"])
+    effort, device = effort_of(job), pick_device(job["device"])
     first, start = (run(job, effort.few, nullcontext()) for _ in range(2))
     wanted = int(effort.seconds * effort.few / start)
     images = min(effort.images, max(2 * effort.few, wanted))
@@ -225,18 +228,18 @@ def inference(job: dict[str, Any]) -> dict[str, Any]:
     seconds = run(job, images, with_card)
     memory = peak_memory(device)
     recorder = KernelRecorder(device)
-    run(job, effort.few, recorder)
+    run(job, effort.profiled, recorder)
     beyond = seconds - start
     speed = (images - effort.few) / beyond if beyond > 0 else images / seconds
     return {
         "images": images, "seconds": seconds, "speed": speed, "first_seconds": first, "first_images": effort.few,
-        "utilisation": with_card.mean, "memory": memory, **kernel_figures(recorder, effort.few, "image"),
+        "utilisation": with_card.mean, "memory": memory, **kernel_figures(recorder, effort.profiled, "image"),
     }  # fmt: skip
 
 
 def training(job: dict[str, Any]) -> dict[str, Any]:
     """A training that is left once its steps were timed and some more were profiled."""
-    effort, device = effort_of(job), torch.device(job["device"])
+    effort, device = effort_of(job), pick_device(job["device"])
     meter = StepMeter(device, effort)
     hook = register_optimizer_step_post_hook(meter)
     begun = time.perf_counter()
@@ -259,7 +262,7 @@ def kernel_figures(recorder: KernelRecorder, units: int, unit: str) -> dict[str,
     found = recorder.kernels
     if found is None:
         return {"kernels": None, "busy": None, "unit": unit}
-    return {"kernels": found.number / units, "busy": found.busy / found.span, "unit": unit}
+    return {"kernels": found.number / units, "busy": found.busy / found.span if found.span else None, "unit": unit}
 
 
 class Enough(Exception):

@@ -55,7 +55,7 @@ def test_counts_of_a_junit_report():
         '</testcase><testcase classname="b" name="three"><failure message="Mismatched: 3&#10;more">trace</failure>'
         "</testcase></testsuite></testsuites>"
     )
-    assert gpu_runs.counts_of(report) == {"passed": 1, "skipped": 1, "failed": ["b::three: Mismatched: 3"]}
+    assert gpu_runs.counts_of(report) == {"passed": 1, "skipped": 1, "failed": ["b::three: Mismatched: 3 more"]}
 
 
 @pytest.fixture
