@@ -258,6 +258,25 @@ def test_the_published_baseline_and_the_published_defaults():
     assert (bes.cam_eval_thres, bes.sem_seg_bg_thres, bes.uses_saliency, sbe.uses_saliency) == (0.11, 0.25, False, True)
 
 
+def test_the_settings_of_coco():
+    """What others publish for IRN on COCO 2014 (ReCAM) and for a DeepLab-v2 on its masks (LPCAM)."""
+    coco = read_config([f"--config={PROJECT}/configs/coco14_sbe.yaml"])
+    published = {
+        "cam_num_epoches": 5, "cam_learning_rate": 0.1, "bes_num_epoches": 3, "cam_eval_thres": 0.15,
+        "conf_fg_thres": 0.35, "conf_bg_thres": 0.1, "beta": 10, "sem_seg_bg_thres": 0.25, "deeplab_steps": 100_000,
+        "deeplab_learning_rate": 2e-4, "deeplab_batch_size": 10, "deeplab_iter_size": 2, "deeplab_crop_size": 321,
+        "deeplab_backbone_weights": "imagenet", "deeplab_eval_set": "val", "chainer_eval_set": "train",
+        "cam_file": "compact", "method": "sbe",
+    }  # fmt: skip
+    assert {name: getattr(coco, name) for name in published} == published
+    assert coco.train_deeplab_pass and coco.deeplab_infer_list_or_default == coco.val_list
+    assert coco.infer_list_or_default == coco.train_aug_list  # DeepLab learns from masks of all its images
+    voc = Config(voc12_root="VOC2012")
+    written = [name for name in FIELDS if FIELDS[name].metadata["of"] == ("files",) and name not in ("backbone_out",)]
+    shared = {name for name in written if getattr(coco, name) == getattr(voc, name)}
+    assert shared == {"save_scores"}  # no place, and off
+
+
 def test_no_setting_is_dead():
     """Every field is read outside the module, as itself or through a property of the settings."""
     sources = [path for folder in ("misc", "net", "step", "voc12") for path in (PROJECT / folder).rglob("*.py")]
