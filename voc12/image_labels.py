@@ -1,6 +1,5 @@
 """Image-level labels: which classes an image shows."""
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,11 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
+from voc12.annotation import annotated_classes
 from voc12.class_names import check_class_names
-from voc12.image_set import PROJECT, VOCRoot, nfc, read_lines
+from voc12.image_set import PROJECT, VOCRoot, read_lines
 from voc12.label_array import LabelArrays
-from voc12.label_file import LabelFile, did_you_mean, is_npy
+from voc12.label_file import LabelFile, is_npy
 
 VOC_NAMES, VOC_LABELS = PROJECT / "voc12" / "class_names.txt", PROJECT / "voc12" / "cls_labels.txt"
 
@@ -66,29 +66,6 @@ class ImageLabels:
         label = np.zeros(len(self.class_names), np.float32)
         label[self[image_id]] = 1
         return label
-
-
-def annotated_classes(path: Path, class_names: list[str]) -> list[int]:
-    """The classes of all objects in a VOC annotation, from 0, sorted, each once.
-
-    Every `object/name` counts, also of objects marked difficult or truncated, as in the published labels.
-    """
-    try:
-        names = [(item.text or "").strip() for item in ElementTree.parse(path).getroot().iterfind("object/name")]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such annotation") from error
-    except (
-        OSError,
-        ElementTree.ParseError,
-        LookupError,
-        ValueError,
-    ) as error:  # the last two: an encoding that Python lacks
-        raise InputError(f"{path}: cannot be read as an annotation ({error})") from error
-    number = {nfc(name): number for number, name in enumerate(class_names)}
-    for name in names:
-        if nfc(name) not in number:
-            raise InputError(f"{path}: {name!r} is not among the class names {did_you_mean(name, class_names)}")
-    return sorted({number[nfc(name)] for name in names})
 
 
 def masked_classes(path: Path, class_names: list[str]) -> list[int]:

@@ -42,7 +42,9 @@ class VOCRoot:
         return (self.truth_dir or self.root / "SegmentationClass") / f"{image_id}.png"
 
     def annotation(self, image_id: str) -> Path:
-        return self.root / "Annotations" / f"{image_id}.xml"
+        """The annotation's file, its ending in capitals or not; where there is none, the name that VOC gives it."""
+        plain, capital = (self.root / "Annotations" / f"{image_id}{ending}" for ending in (".xml", ".XML"))
+        return capital if not os.path.isfile(plain) and os.path.isfile(capital) else plain
 
     def image_set(self, name: str) -> Path:
         """A list by its name in ImageSets/Segmentation, or by its path, which ends in .txt."""

@@ -8,14 +8,14 @@ of a mask every class number counts, however few pixels it has. An --out that en
 """
 
 import argparse
-from collections.abc import Callable
-from functools import partial
+from collections import Counter
 from pathlib import Path
 
 from misc.cores import available_cores
 from misc.errors import InputError
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
+from voc12.annotation import Shown, annotated_classes, shown_in
 from voc12.image_set import VOCRoot, merged, other_truth, read_list
 from voc12.label_file import write_label_file
 
@@ -26,66 +26,93 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from voc12.image_labels import read_class_names  # imports torch; --help is quick without
 
-    labels = make_labels(
-        VOCRoot(Path(args.voc12_root), truth_dir=Path(args.truth_dir) if args.truth_dir else None),
-        merged(*(read_list(path, notice=say) for path in args.list)),
-        read_class_names(args.class_names),
+    root = VOCRoot(Path(args.voc12_root), truth_dir=Path(args.truth_dir) if args.truth_dir else None)
+    if not root.root.is_dir():
+        raise InputError(f"voc12_root: there is no folder {root.root}")
+    if args.source == "masks" and (args.missing_xml != "error" or args.drop_unknown_classes):
+        raise InputError("--missing_xml and --drop_unknown_classes are of --source xml, not of masks")
+    ids = merged(*(read_list(path, notice=say) for path in args.list))
+    class_names = read_class_names(args.class_names)
+    out = output_file(args.out, overwrite=args.overwrite)
+    shown = shown_classes(
+        root,
+        ids,
+        class_names,
         names_file=args.class_names,
         source=args.source,
+        empty_if_missing=args.missing_xml == "empty",
+        drop_unknown=args.drop_unknown_classes,
         workers=available_cores() if args.num_workers is None else args.num_workers,
-        out=output_file(args.out, overwrite=args.overwrite),
     )
+    labels = {image_id: found.classes for image_id, found in shown.items()}
+    if not any(labels.values()):
+        raise InputError(f"none of {len(labels)} images shows a class, such as {ids[0]}: nothing to learn from")
+    write_label_file(out, labels, class_names)
+    left_out = Counter(name for found in shown.values() for name in found.unknown)
+    if left_out:
+        counts = ", ".join(f"{name!r} ({count})" for name, count in left_out.most_common())
+        say(f"left out: {left_out.total()} objects that are no class: {counts}")
     unlabelled = sum(not classes for classes in labels.values())
     say(f"{args.out}: {len(labels)} images, {unlabelled} of them without a class")
     return 0
 
 
-def make_labels(
+def shown_classes(
     root: VOCRoot,
     ids: list[str],
     class_names: list[str],
     *,
-    names_file: str = "--class_names",
+    names_file: str,
     source: str,
+    empty_if_missing: bool,
+    drop_unknown: bool,
     workers: int,
-    out: Path,
-) -> dict[str, list[int]]:
-    """Write the classes of each image, from 0, sorted, to `out` and return them.
+) -> dict[str, Shown]:
+    """What each image shows.
 
-    names_file    of the class names, for what is said of them
-    source        xml (Annotations/) or masks (SegmentationClass/, or the root's truth_dir)
-    Raises        InputError if the files do not hold what is expected (see voc12/contradictions.py), or no class
+    names_file         of the class names, for what is said of them
+    source             xml (Annotations/) or masks (SegmentationClass/, or the root's truth_dir)
+    empty_if_missing   an image without XML shows nothing; else it is an error
+    drop_unknown       objects that are no class are told apart; else they are an error
+    Raises             InputError if the files do not hold what is expected (see voc12/contradictions.py)
     """
-    if not root.root.is_dir():
-        raise InputError(f"voc12_root: there is no folder {root.root}")
     from misc.run.parallel import parallel_map
-    from voc12.image_labels import annotated_classes, masked_classes
+    from voc12.image_labels import masked_classes
 
-    path_of, read = (root.annotation, annotated_classes) if source == "xml" else (root.truth, masked_classes)
-    paths = [path_of(image_id) for image_id in ids]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
+    path_of = {image_id: (root.annotation if source == "xml" else root.truth)(image_id) for image_id in ids}
+    missing = [path for path in path_of.values() if not path.is_file()]
+    if missing and not empty_if_missing:
         from voc12.first_look import misplaced_mask
 
-        advice = other_truth(missing[0]) or misplaced_mask(missing[0]) if source == "masks" else ""
+        advice = "if images without objects have none, say --missing_xml empty; "
+        if source == "masks":
+            advice = other_truth(missing[0]) or misplaced_mask(missing[0])
         raise InputError(
-            f"{len(missing)} of {len(paths)} files missing, such as {missing[0]}: {advice}see --source and --list"
+            f"{len(missing)} of {len(ids)} files missing, such as {missing[0]}: {advice}see --source and --list"
         )
+    if len(missing) == len(ids):
+        raise InputError(f"none of {len(ids)} annotations is there, such as {missing[0]}: see --voc12_root and --list")
+    if missing:
+        say(f"{len(missing)} of {len(ids)} images have no XML, such as {missing[0]}: they show no class")
+
     if source == "masks":
         check_masks(root, ids, class_names, names_file, workers=workers)
-    reader: Callable[[Path], list[int]] = partial(read, class_names=class_names)
-    labels = dict(zip(ids, parallel_map(reader, paths, workers=workers, desc="make_cls_labels"), strict=True))
-    if labels and not any(labels.values()):
-        raise InputError(f"none of {len(labels)} images shows a class, such as {paths[0]}: nothing to learn from")
-    write_label_file(out, labels, class_names)
-    return labels
+
+    def read(path: Path) -> Shown:
+        if source == "masks":
+            return Shown(masked_classes(path, class_names), [])
+        return shown_in(path, class_names) if drop_unknown else Shown(annotated_classes(path, class_names), [])
+
+    there = {image_id: path for image_id, path in path_of.items() if path not in set(missing)}
+    found = parallel_map(read, list(there.values()), workers=workers, desc="make_cls_labels")
+    shown = dict(zip(there, found, strict=True))
+    return {image_id: shown.get(image_id, Shown([], [])) for image_id in ids}
 
 
 def check_masks(root: VOCRoot, ids: list[str], class_names: list[str], names_file: str, *, workers: int) -> None:
     """Look at masks, and at the annotations of their images, if there are any; warn, or raise InputError."""
     from voc12.contradictions import Source
     from voc12.first_look import Masks, look_at_masks
-    from voc12.image_labels import annotated_classes
 
     def annotated(image_id: str) -> list[int]:
         return annotated_classes(root.annotation(image_id), class_names)
@@ -122,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--source", choices=("xml", "masks"), default="xml", help="Annotations/ or SegmentationClass/")
     parser.add_argument("--truth_dir", help="where the masks lie (default: SegmentationClass/ in voc12_root)")
+    parser.add_argument(
+        "--missing_xml",
+        choices=("error", "empty"),
+        default="error",
+        help="an image without XML: an error, or it shows no class (labelImg writes none for an image without objects)",
+    )
+    parser.add_argument(
+        "--drop_unknown_classes", action="store_true", help="leave out objects of other classes; else an error"
+    )
     parser.add_argument("--out", required=True, help="the label file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     parser.add_argument("--num_workers", type=whole_number, help="threads that read (default: one a core)")

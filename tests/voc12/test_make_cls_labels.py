@@ -69,6 +69,32 @@ def test_masks_elsewhere(own_set, capsys):
     assert (own_set / "l.txt").read_text(encoding="utf-8") == "IMG_1_(ü) 0 2\nb\n"
 
 
+def test_images_without_xml(own_set, capsys):
+    """labelImg writes no file for an image without objects."""
+    (own_set / "Annotations" / "b.xml").unlink()
+    assert "--missing_xml empty" in error_of(arguments(own_set, "l.txt"), capsys)
+    assert main(arguments(own_set, "l.txt", "--missing_xml", "empty")) == 0
+    assert (own_set / "l.txt").read_text(encoding="utf-8") == "IMG_1_(ü) 0 2\nb\n"
+    assert "1 of 2 images have no XML" in capsys.readouterr().out
+    (own_set / "Annotations" / "IMG_1_(ü).xml").unlink()
+    wrong = error_of(arguments(own_set, "m.txt", "--missing_xml", "empty"), capsys)
+    assert "none of 2 annotations is there" in wrong and "--list" in wrong
+
+
+def test_objects_of_other_classes_are_left_out(own_set, capsys):
+    objects = "".join(f"<object><name>{name}</name></object>" for name in ("fork", "Tasse", "fork", "background"))
+    (own_set / "Annotations" / "b.xml").write_text(f"<annotation>{objects}</annotation>")
+    assert "'fork'" in (wrong := error_of(arguments(own_set, "l.txt"), capsys)) and "--drop_unknown_classes" in wrong
+    assert main(arguments(own_set, "l.txt", "--drop_unknown_classes")) == 0
+    assert (own_set / "l.txt").read_text(encoding="utf-8") == "IMG_1_(ü) 0 2\nb 0\n"
+    assert "left out: 3 objects that are no class: 'fork' (2), 'background' (1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--missing_xml", "empty"], ["--drop_unknown_classes"]])
+def test_options_of_xml_are_refused_with_masks(own_set, option, capsys):
+    assert "--source xml" in error_of(arguments(own_set, "l.txt", "--source", "masks", *option), capsys)
+
+
 def test_workers_change_nothing(tiny_voc, tmp_path):
     lists = [str(tiny_voc / "ImageSets" / "Segmentation" / f"{name}.txt") for name in ("train", "val", "trainval")]
     contents = []
