@@ -1,6 +1,7 @@
 """From the scores of an image's classes to class numbers."""
 
 import numpy as np
+import torch
 
 
 def strongest(scores: np.ndarray, background: float) -> np.ndarray:
@@ -16,6 +17,12 @@ def strongest(scores: np.ndarray, background: float) -> np.ndarray:
         best[higher] = score[higher]
         winner[higher] = number
     return winner
+
+
+def strongest_by_torch(scores: torch.Tensor, background: float) -> torch.Tensor:
+    """`strongest` on the device of the scores; of equal ones, argmax takes the first as well."""
+    floor = scores.new_full((1, *scores.shape[1:]), background)
+    return torch.cat([floor, scores]).argmax(dim=0).to(torch.uint8)
 
 
 def class_numbers(keys: np.ndarray) -> np.ndarray:

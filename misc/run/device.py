@@ -221,12 +221,16 @@ def loading_threads(workers: int, device: torch.device) -> int:
 
     A card asks for more. But what of their work is done within Python's lock is not done faster by more of them.
     """
-    return min(workers, MOST_LOADERS if device.type == "cuda" else 2)
+    return min(workers_beside_network(workers, device), MOST_LOADERS) if device.type == "cuda" else min(workers, 2)
 
 
 def workers_beside_network(workers: int, device: torch.device) -> int:
-    """How many workers run while the network does: on a CPU they get half of the cores."""
-    return workers if device.type == "cuda" else min(workers, max(1, available_cores() // 2))
+    """How many workers run while the network does: on a CPU they get half of the cores, beside a card all but one.
+
+    That one is the launching thread's: a card that waits for its next kernel computes nothing.
+    """
+    cores = available_cores()
+    return min(workers, max(1, cores - 1 if device.type == "cuda" else cores // 2))
 
 
 def keep_within_quota() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset, default_convert
 
 from misc.run.parallel import MOST_BYTES, ordered_map
+from misc.run.pinned import CPU, packed_for
 
 Sample = tuple[int, int]  # epoch, index
 
@@ -51,14 +52,20 @@ def load_batches(
     return ordered_map(partial(_load_batch, dataset, stack), batches, workers=workers, most_bytes=MOST_BYTES)
 
 
-def load_each(dataset: Dataset, n: int, *, workers: int) -> Iterator[Any]:
-    """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` threads beside this one."""
-    return ordered_map(partial(_load_one, dataset), range(n), workers=workers, most_bytes=MOST_BYTES)
+def load_each(dataset: Dataset, n: int, *, workers: int, device: torch.device = CPU) -> Iterator[Any]:
+    """Yield samples 0 to n - 1 one by one, arrays as tensors, loaded by `workers` threads beside this one.
+
+    device    where the lists of arrays in a sample go: `all_on` brings them there
+    """
+    return ordered_map(partial(_load_one, dataset, device), range(n), workers=workers, most_bytes=MOST_BYTES)
 
 
 def _load_batch(dataset: Dataset, stack: Callable[[Sequence[Any]], Any], batch: list[Any]) -> list[Any]:
     return [stack(part) for part in zip(*map(dataset.__getitem__, batch), strict=True)]
 
 
-def _load_one(dataset: Dataset, index: int) -> Any:
-    return default_convert(dataset[index])
+def _load_one(dataset: Dataset, device: torch.device, index: int) -> Any:
+    sample = dataset[index]
+    if device.type == "cpu":
+        return default_convert(sample)
+    return tuple(packed_for(device, part) if isinstance(part, list) else default_convert(part) for part in sample)

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from misc.pixels import normalise, normalised
+from misc.run.pinned import pinned
 from misc.train.loading import load_batches
 
 
@@ -69,12 +70,8 @@ def _stacked(samples: Sequence[Any]) -> torch.Tensor:
 
 def _pinned(samples: Sequence[Any]) -> "torch.Tensor | Crop":
     if isinstance(samples[0], Crop):
-        return Crop(*map(_pinned, zip(*samples, strict=True)))
-    sample = np.asarray(samples[0])
-    dtype = torch.from_numpy(np.empty(0, sample.dtype)).dtype
-    stacked = torch.empty((len(samples), *sample.shape), dtype=dtype, pin_memory=True)
-    np.stack(samples, out=stacked.numpy())  # torch would start as many threads of its own in each of the loading ones
-    return stacked
+        return Crop(*map(pinned, zip(*samples, strict=True)))
+    return pinned(samples)
 
 
 def _ahead(batches: Iterable[list[Any]], device: torch.device) -> Iterator[list[torch.Tensor]]:

@@ -117,7 +117,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert int(output.stdout) < 8 * 16384
 
 
-def test_a_card_gets_more_loading_threads_than_a_cpu_and_no_hundred():
+def test_a_card_gets_more_loading_threads_than_a_cpu_and_no_hundred(monkeypatch):
+    monkeypatch.setattr(module, "available_cores", lambda: 64)
     assert [loading_threads(workers, CARD) for workers in (0, 4, 200)] == [0, 4, 16]
     assert [loading_threads(workers, CPU) for workers in (0, 1, 200)] == [0, 1, 2]
 
@@ -289,3 +290,12 @@ def test_convolutions_are_tried_out_on_a_card_unless_a_run_is_to_be_repeated(kin
         assert torch.backends.cudnn.benchmark is tried
         raise ValueError
     assert torch.backends.cudnn.benchmark is False
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "loading", "beside"),
+    [(16, 16, 15, 15), (2, 16, 2, 2), (1, 1, 1, 1), (0, 8, 0, 0), (64, 64, 16, 63)],
+)
+def test_a_core_is_left_to_the_thread_that_feeds_a_card(workers, cores, loading, beside, monkeypatch):
+    monkeypatch.setattr(module, "available_cores", lambda: cores)
+    assert (loading_threads(workers, CARD), module.workers_beside_network(workers, CARD)) == (loading, beside)
