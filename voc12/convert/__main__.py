@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from misc.config import available_cores
+from misc.errors import InputError
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
 from voc12.convert import coco, coco14, cvat, labelme, masks, roboflow, sbd
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 
     source, target = Path(args.source), Path(args.target)
     refuse_overlap(source, target)
+    if source.suffix.lower() in (".zip", ".tar", ".tgz", ".gz"):
+        raise InputError(f"{source} is packed: unpack it and give its folder as SOURCE")
     for name in FOLDERS:
         given = getattr(args, name, None)
         if given and (folder := folder_of(source, given)).is_dir():

@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def read(source: Path, options: argparse.Namespace) -> Found:
     labelmap = source / "labelmap.txt"
+    if not labelmap.is_file():
+        raise InputError(f"{source}: there is no labelmap.txt, as of CVAT's 'Segmentation mask 1.1'")
     table = read_colours(labelmap)
     images = folder_of(source, options.images or "JPEGImages")
     if not images.is_dir():
@@ -73,7 +75,7 @@ def _sets(source: Path, masks: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _names(masks: Path) -> list[str]:
-    return sorted(path.relative_to(masks).with_suffix("").as_posix() for path in masks.rglob("*.png"))
+    return sorted(path.relative_to(masks).with_suffix("").as_posix() for path in masks.rglob("[!.]*.png"))
 
 
 def _read_mask(path: Path, table: ColourTable) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.formats.images import read_label_map
-from voc12.convert.source import NO_IMAGE, NO_JPEG_OR_PNG, NO_MASK, Found, SourceImage, files_in, images_in
+from voc12.convert.source import NO_IMAGE, NO_JPEG_OR_PNG, NO_MASK, Found, SourceImage, files_in, flat_id, images_in
 from voc12.image_set import read_lines
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
@@ -53,7 +53,7 @@ def _masks(source: Path) -> dict[str, Path]:
         for folder in folders:
             for path in files_in(folder):
                 if path.suffix.lower() == ending:
-                    found.setdefault(path.stem, path)
+                    found.setdefault(flat_id(path.stem), path)
     return found
 
 

@@ -25,6 +25,7 @@ from voc12.convert.source import (
     Found,
     SourceImage,
     files_in,
+    flat_id,
     folder_of,
     images_in,
     lists_in,
@@ -34,6 +35,8 @@ from voc12.image_set import PROJECT, read_lines
 
 MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
 VOC = "voc"
+# of VOC's colours, as 8-bit grey: classes 1 to 20, void
+VOC_GREYS = (38, 75, 113, 15, 53, 90, 128, 19, 57, 94, 133, 34, 72, 109, 147, 38, 76, 113, 151, 52, 220)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +95,7 @@ def _masks(folder: Path, suffix: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files_in(folder):
         if path.suffix.lower() in MASK_ENDINGS and path.stem.endswith(suffix):
-            other = found.setdefault(path.stem.removesuffix(suffix), path)
+            other = found.setdefault(flat_id(path.stem.removesuffix(suffix)), path)
             if other != path:
                 raise InputError(f"{folder}: {other.name} and {path.name} are masks of one image: keep one of them")
     return found
@@ -117,6 +120,11 @@ def _read_mask(path: Path, *, names: list[str], table: ColourTable | None, binar
     allowed = [0, 1, VOID] if binary else [*range(len(names) + 1), VOID]
     unknown = np.setdiff1d(values_in(labels), allowed)
     if unknown.size:
+        if image.mode in ("L", "LA") and set(unknown) <= set(VOC_GREYS):
+            raise InputError(
+                f"{path}: holds {unknown[0]}, a grey level of VOC's colours: classes cannot be told from those "
+                "(aeroplane and potted plant are both 38), so take the masks in colour, or as class numbers"
+            )
         count = np.count_nonzero(labels == unknown[0])
         raise InputError(
             f"{path}: {count} of {labels.size} pixels hold {unknown[0]}, expected 0 to {len(names)} and {VOID}: "

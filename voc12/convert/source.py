@@ -136,18 +136,18 @@ def lists_in(root: Path) -> dict[str, tuple[str, ...]]:
         for name in (TRAIN, VAL, TEST):
             path = folder / f"{name}.txt"
             for image_id in read_list(path) if path.is_file() else []:
-                found[image_id] = (*found.get(image_id, ()), name)
+                found[nfc(image_id)] = (*found.get(nfc(image_id), ()), name)
         if found:
             return found
     return {}
 
 
 def flat_id(name: str) -> str:
-    """The ID of an image whose name may have folders in front: `batch1/a1` becomes `batch1_a1`.
+    """The ID of an image whose name may have folders in front: `batch1/a1` becomes `batch1_a1`, in Unicode's form NFC.
 
     Raises    InputError if it cannot be an ID: a line of a list, and a file name with endings to come.
     """
-    image_id = name.replace("\\", "/").strip("/").replace("/", "_")
+    image_id = nfc(name.replace("\\", "/").strip("/").replace("/", "_"))
     if not image_id or image_id.strip() != image_id or len(image_id.splitlines()) > 1 or "\0" in image_id:
         raise InputError(f"{name!r} cannot be an image ID, which begins and ends without blanks: rename the file")
     if ids_of([image_id], "SOURCE")[0] != [image_id]:  # which also refuses one that is too long
@@ -159,7 +159,7 @@ def refuse_collisions(names: Iterable[str]) -> None:
     """InputError if two of the names, which may have folders in front, become one ID."""
     before: dict[str, str] = {}
     for name in names:
-        other = before.setdefault(nfc(flat_id(name)), name)
+        other = before.setdefault(flat_id(name), name)
         if other != name:
             raise InputError(f"{other!r} and {name!r} would both become the ID {flat_id(name)!r}: rename one")
 

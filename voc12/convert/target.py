@@ -3,32 +3,30 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
-from misc.config import Config
 from misc.errors import InputError
 from misc.files import remove, remove_abandoned, replacing
 from misc.formats.images import read_label_map, write_mask
 from misc.run.parallel import parallel_map
 from voc12.class_names import check_class_names
-from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage, shown_size, stored_size, values_in
-from voc12.image_set import IMAGE_ENDINGS, VOCRoot
-from voc12.label_file import write_label_file
-from voc12.list_forms import ids_of
+from voc12.convert.source import (
+    Found,
+    SourceImage,
+    shown_size,
+    stored_size,
+    values_in,
+)
+from voc12.convert.texts import SETTINGS, counted, summary, write_texts
+from voc12.image_set import IMAGE_ENDINGS, VOCRoot, nfc
 
 VOID = 255
-RECORD, SETTINGS = "conversion.json", "set.yaml"
+RECORD = "conversion.json"
 FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
-SHOWN = 5
-SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differs from the published settings.
-# make_saliency_pass: there are no saliency maps. Put those of a detector into Sal/ and take the line away.
-"""
 
 
 class Made(NamedTuple):
@@ -64,8 +62,9 @@ class Target:
         """
         check_class_names(f"{record['source']} (its classes)", found.class_names)
         if not found.images:
-            left_out = _left_out(found.left_out)
+            left_out = counted(found.left_out)
             raise InputError(f"{record['source']}: no image to convert" + (f" ({left_out[0]})" if left_out else ""))
+        _refuse_twins(found.images)
         self._claim(record | {"class_names": found.class_names})
         made = list(parallel_map(lambda image: self._add(image, found), found.images, workers=workers, desc="convert"))
         faults = [each.fault for each in made if each.fault]
@@ -78,8 +77,8 @@ class Target:
                 "where 255 is the one class, use the format masks with --binary"
             )
         labels = {image.image_id: each.classes for image, each in zip(found.images, made, strict=True)}
-        settings = self._write_texts(found, labels)
-        return "\n".join(_summary(self.root, found, labels, settings))
+        write_texts(self.root, found, labels)
+        return summary(self.root, found, labels)
 
     def _claim(self, record: dict[str, Any]) -> None:
         """Note what the folder is going to hold; InputError if it holds something else."""
@@ -154,29 +153,13 @@ class Target:
                 if self.copy or not _linked(original, temporary):
                     shutil.copyfile(original, temporary)
 
-    def _write_texts(self, found: Found, labels: dict[str, list[int]]) -> dict[str, Any]:
-        """Write class names, labels and lists, and at last the settings, which are returned."""
-        lists = _lists(found.images)
-        for name, ids in lists.items():
-            path = VOCRoot(self.root).image_set(name)
-            if ids_of(ids, path)[0] != ids:
-                raise InputError(f"{path}: the IDs, such as {ids[0]!r}, would be read otherwise: rename the images")
-            _write_lines(path, ids)
-        _write_lines(self.root / "classes.txt", found.class_names)
-        label_file = "cls_labels.csv"
-        if any(";" in name for name in found.class_names):  # which separates names there
-            label_file = "cls_labels.txt"
-        write_label_file(self.root / label_file, labels, found.class_names)
-        settings = _settings(Path(os.path.abspath(self.root)), label_file, lists, found.images)
-        text = f"# python run_sample.py --config {self.root / SETTINGS}\n"
-        text += (
-            "# Beside the settings that differ from the published ones: where things are. make_saliency_pass: there\n"
-        )
-        text += "# is no Sal/ with maps of a detector; put it there and take the line away.\n"
-        with replacing(self.root / SETTINGS) as temporary:
-            content = text + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
-            temporary.write_text(content, encoding="utf-8", newline="")
-        return settings
+
+def _refuse_twins(images: list[SourceImage]) -> None:
+    before: dict[str, SourceImage] = {}
+    for image in images:
+        other = before.setdefault(nfc(image.image_id), image)
+        if other is not image:
+            raise InputError(f"{other.path} and {image.path} have one ID, {image.image_id}: rename one of them")
 
 
 def _check_mask(labels: np.ndarray, image: SourceImage, size: tuple[int, int], classes: int) -> None:
@@ -223,86 +206,3 @@ def _linked(original: Path, link: Path) -> bool:
     except (OSError, NotImplementedError):  # a file system, or a Windows account, without links
         return False
     return True
-
-
-def _lists(images: list[SourceImage]) -> dict[str, list[str]]:
-    """List name → IDs. There is always a train list, and where masks are given, they are of all that it holds.
-
-    If some of the training images have masks and others only classes, train_aug lists all and train those with masks,
-    as VOC does.
-    """
-    lists: dict[str, list[str]] = {}
-    for image in images:
-        for name in image.sets:
-            lists.setdefault(name, []).append(image.image_id)
-    if TRAIN not in lists:
-        elsewhere = {*lists.get(VAL, []), *lists.get(TEST, [])}
-        ids = [image.image_id for image in images]
-        lists = {TRAIN: [image_id for image_id in ids if image_id not in elsewhere] or ids, **lists}
-    with_mask = {image.image_id for image in images if image.mask}
-    masked = [image_id for image_id in lists[TRAIN] if image_id in with_mask]
-    if 0 < len(masked) < len(lists[TRAIN]):
-        lists |= {"train_aug": lists.get("train_aug", lists[TRAIN]), TRAIN: masked}
-    return lists
-
-
-def _settings(root: Path, label_file: str, lists: dict[str, list[str]], images: list[SourceImage]) -> dict[str, Any]:
-    """What differs from the defaults. Paths are absolute, so that the file works from any folder."""
-
-    def path_of(name: str) -> str:
-        return str(VOCRoot(root).image_set(name))
-
-    training = "train_aug" if "train_aug" in lists else TRAIN
-    validation = VAL if VAL in lists else training
-    with_mask = {image.image_id for image in images if image.mask}
-    settings: dict[str, Any] = {
-        "voc12_root": str(root),
-        "class_names": str(root / "classes.txt"),
-        "cls_labels": str(root / label_file),
-        "train_aug_list": path_of(training),
-        "train_list": path_of(TRAIN),
-        "val_list": path_of(validation),
-        "make_saliency_pass": True,
-    }
-    if not with_mask.issuperset(lists[TRAIN]):
-        settings |= {"eval_cam_pass": False, "eval_sem_seg_pass": False}
-    if VAL in lists and not with_mask.issuperset(lists[VAL]):
-        settings["eval_deeplab_seg_pass"] = False
-    elif VAL not in lists:
-        settings["deeplab_eval_set"] = TRAIN
-    count = len(lists[training])
-    for name in ("cam_batch_size", "bes_batch_size"):
-        if count < getattr(Config(), name):
-            settings[name] = count
-    return settings
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
-
-
-def _summary(root: Path, found: Found, labels: dict[str, list[int]], settings: dict[str, Any]) -> list[str]:
-    shown = [sum(number in classes for classes in labels.values()) for number in range(len(found.class_names))]
-    lists = {name: len(ids) for name, ids in _lists(found.images).items()}
-    lines = [
-        f"{root}: {len(labels)} images, {sum(image.mask is not None for image in found.images)} of them with masks",
-        f"lists: {', '.join(f'{name} {count}' for name, count in lists.items())}",
-        f"images by class: {', '.join(f'{name} {n}' for name, n in zip(found.class_names, shown, strict=True))}",
-    ]
-    lines += found.notes
-    without = [image_id for image_id, classes in labels.items() if not classes]
-    lines += _left_out({"images without a class": without} if without else {})
-    lines += [f"left out: {line}" for line in _left_out(found.left_out)]
-    if VAL not in lists:
-        lines.append("no validation list: the classifier is validated on its training images")
-    return [*lines, f"next: python run_sample.py --voc12_root {root} --config {root / SETTINGS}"]
-
-
-def _left_out(why: dict[str, list[str]]) -> list[str]:
-    """A line for each reason: how many, and the first of them."""
-    return [
-        f"{len(names)} {reason}: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")
-        for reason, names in why.items()
-        if names
-    ]

@@ -15,6 +15,7 @@ from misc.errors import InputError
 from misc.run.preflight import Preflight
 from tests.conftest import PROJECT
 from tests.voc12.convert.conftest import tree
+from voc12.convert.__main__ import FORMATS, _parser, main
 from voc12.convert.source import (
     Found,
     SourceImage,
@@ -81,7 +82,7 @@ def test_images_are_links_and_masks_are_palette_files(source, convert, content):
         link = target / "JPEGImages" / f"{image_id}.jpg"
         assert link.is_symlink() and link.samefile(source / "JPEGImages" / f"{image_id}.jpg")
     assert "3 images" in convert.said and "ball 1, egg 1" in convert.said
-    assert "1 images without a class: a3" in convert.said
+    assert "1 images without a class: a3" in convert.said and "links to those of SOURCE" in convert.said
 
 
 def test_copies_where_asked_for_or_where_links_fail(source, convert, monkeypatch):
@@ -118,21 +119,24 @@ def test_again_keeps_what_is_finished_and_renews_what_changed(source, convert, c
     assert [path.name for path in sorted((target / "JPEGImages").iterdir())] == ["a1.jpg", "a2.png", "a3.jpg"]
 
 
-@pytest.mark.parametrize("writes", [1, 2, 4, 7])
-def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writes):
-    script = (
-        "import os, signal, sys; import misc.files; replace, left = os.replace, [int(sys.argv[1])]\n"
-        "def counted(*names):\n"
-        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    left[0] -= 1; replace(*names)\n"
-        "os.replace = counted\n"
-        "from voc12.convert.__main__ import main; main(sys.argv[2:])"
-    )
+@pytest.mark.parametrize("writes", range(11))
+def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writes, monkeypatch):
     whole = convert("labelme", source, target="whole")
     killed = whole.with_name("killed")
-    arguments = [str(writes), "labelme", str(source), str(killed), "--num_workers=0"]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True)
-    assert done.returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        replace, left = os.replace, [writes]
+
+        def last(*names):
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            replace(*names)
+
+        monkeypatch.setattr(os, "replace", last)
+        main(["labelme", str(source), str(killed), "--num_workers=0"])
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert list(killed.rglob(".*.tmp")) and not (killed / "set.yaml").exists()
     convert("labelme", source, target="killed")
 
@@ -183,6 +187,17 @@ def test_target_and_source_do_not_overlap(tmp_path):
     with pytest.raises(InputError, match="SOURCE"):
         refuse_overlap(tmp_path / "nowhere", tmp_path / "target")
     refuse_overlap(source, tmp_path / "set" / "source2")
+
+
+def test_two_images_of_one_id_are_refused(image, written):
+    with pytest.raises(InputError, match="K\u00fc"):
+        written([image("K\u00fc", mask=[[1]]), image("Ku\u0308", mask=[[1]])])  # two spellings of ü
+
+
+def test_a_packed_source_is_to_be_unpacked(tmp_path, capsys):
+    (tmp_path / "task.zip").touch()
+    assert main(["cvat", str(tmp_path / "task.zip"), str(tmp_path / "target")]) == 2
+    assert "unpack it" in capsys.readouterr().err
 
 
 def test_all_images_are_looked_at_before_it_is_refused(image, written, tmp_path):
@@ -299,8 +314,6 @@ def test_help_names_the_formats_and_needs_no_torch():
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["labelme"], ["labelme", "x", "y", "--num_workers=-1"]])
 def test_a_command_line_that_will_not_do(arguments, capsys):
-    from voc12.convert.__main__ import main
-
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
@@ -313,8 +326,6 @@ def test_ids_that_a_list_would_not_keep_are_refused(image, written):
 
 def test_every_format_reads_nothing_of_its_own_making(tmp_path):
     """An empty folder is refused by every format, in one line."""
-    from voc12.convert.__main__ import FORMATS, _parser
-
     for name in FORMATS:
         options: Namespace = _parser().parse_args([name, str(tmp_path), "x"])
         with pytest.raises(InputError):

@@ -1,0 +1,133 @@
+"""The texts of a converted data set: lists, class names, labels, settings, and the summary."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from misc.config import Config
+from misc.errors import InputError
+from misc.files import replacing
+from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage
+from voc12.image_set import VOCRoot
+from voc12.label_file import write_label_file
+from voc12.list_forms import ids_of
+
+SETTINGS = "set.yaml"
+SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differs from the published settings.
+# make_saliency_pass: there are no saliency maps. Put those of a detector into Sal/ and take the line away.
+"""
+SHOWN = 5
+
+
+def write_texts(root: Path, found: Found, labels: dict[str, list[int]]) -> None:
+    """Write lists, class names, labels and, at last, the settings.
+
+    labels    ID → the classes that the image shows, from 0
+    Raises    InputError if a list or the label file cannot hold the names
+    """
+    lists = lists_of(found.images)
+    for name, ids in lists.items():
+        path = VOCRoot(root).image_set(name)
+        if ids_of(ids, path)[0] != ids:
+            raise InputError(f"{path}: the IDs, such as {ids[0]!r}, would be read otherwise: rename the images")
+        _write_lines(path, ids)
+    _write_lines(root / "classes.txt", found.class_names)
+    separates = any(";" in name for name in found.class_names)  # names in a .csv
+    label_file = "cls_labels.txt" if separates else "cls_labels.csv"
+    write_label_file(root / label_file, labels, found.class_names)
+    settings = settings_of(Path(os.path.abspath(root)), label_file, lists, found.images)
+    content = SETTINGS_HEAD + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
+    with replacing(root / SETTINGS) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="")
+
+
+def lists_of(images: list[SourceImage]) -> dict[str, list[str]]:
+    """List name → IDs. There is always a train list, and where masks are given, they are of all that it holds.
+
+    If some of the training images have masks and others only classes, train_aug lists all and train those with masks,
+    as VOC does.
+    """
+    lists: dict[str, list[str]] = {}
+    for image in images:
+        for name in image.sets:
+            lists.setdefault(name, []).append(image.image_id)
+    if TRAIN not in lists:
+        elsewhere = {*lists.get(VAL, []), *lists.get(TEST, [])}
+        ids = [image.image_id for image in images]
+        lists = {TRAIN: [image_id for image_id in ids if image_id not in elsewhere] or ids, **lists}
+    with_mask = {image.image_id for image in images if image.mask}
+    masked = [image_id for image_id in lists[TRAIN] if image_id in with_mask]
+    if 0 < len(masked) < len(lists[TRAIN]):
+        lists |= {"train_aug": lists.get("train_aug", lists[TRAIN]), TRAIN: masked}
+    return lists
+
+
+def settings_of(root: Path, label_file: str, lists: dict[str, list[str]], images: list[SourceImage]) -> dict[str, Any]:
+    """What differs from the defaults. Paths are absolute, so that the file works from any folder."""
+
+    def path_of(name: str) -> str:
+        return str(VOCRoot(root).image_set(name))
+
+    training = "train_aug" if "train_aug" in lists else TRAIN
+    validation = VAL if VAL in lists else training
+    with_mask = {image.image_id for image in images if image.mask}
+    settings: dict[str, Any] = {
+        "voc12_root": str(root),
+        "class_names": str(root / "classes.txt"),
+        "cls_labels": str(root / label_file),
+        "train_aug_list": path_of(training),
+        "train_list": path_of(TRAIN),
+        "val_list": path_of(validation),
+        "make_saliency_pass": True,
+    }
+    if not with_mask.issuperset(lists[TRAIN]):
+        settings |= {"eval_cam_pass": False, "eval_sem_seg_pass": False}
+    if VAL in lists and not with_mask.issuperset(lists[VAL]):
+        settings["eval_deeplab_seg_pass"] = False
+    elif VAL not in lists:
+        settings["deeplab_eval_set"] = TRAIN
+    count = len(lists[training])
+    for name in ("cam_batch_size", "bes_batch_size"):
+        if count < getattr(Config(), name):
+            settings[name] = count
+    return settings
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+
+
+def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
+    """What was found, and what to type next."""
+    shown = Counter(number for classes in labels.values() for number in classes)
+    by_class = [(name, shown[number]) for number, name in enumerate(found.class_names)]
+    lists = {name: len(ids) for name, ids in lists_of(found.images).items()}
+    lines = [
+        f"{root}: {len(labels)} images, {sum(image.mask is not None for image in found.images)} of them with masks",
+        f"lists: {', '.join(f'{name} {count}' for name, count in lists.items())}",
+        f"images by class: {', '.join(f'{name} {n}' for name, n in by_class if n)}",
+    ]
+    lines += counted({"classes that no image shows": [name for name, n in by_class if not n]})
+    lines += found.notes
+    without = [image_id for image_id, classes in labels.items() if not classes]
+    lines += counted({"images without a class": without} if without else {})
+    lines += [f"left out: {line}" for line in counted(found.left_out)]
+    if VOCRoot(root).image(found.images[0].image_id).is_symlink():
+        lines.append("images are links to those of SOURCE: keep it, or use --copy")
+    if VAL not in lists:
+        lines.append("no validation list: the classifier is validated on its training images")
+    return "\n".join([*lines, f"next: python run_sample.py --voc12_root {root} --config {root / SETTINGS}"])
+
+
+def counted(why: dict[str, list[str]]) -> list[str]:
+    """A line for each reason: how many, and the first of them."""
+    return [
+        f"{len(names)} {reason}: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")
+        for reason, names in why.items()
+        if names
+    ]
