@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -15,12 +16,15 @@ from misc.formats.images import image_size, open_image, read_label_map
 from misc.formats.palette import voc_palette
 from misc.formats.quick_look import image_fault
 from misc.run.parallel import ordered_map
-from voc12.contradictions import CONVERT, Finding, Shown, Source, class_findings
+from voc12.contradictions import CONVERT, ENOUGH, Finding, Shown, Source, class_findings
 
 MASKS_LOOKED_AT = 500  # more take as long as the rest of the first look
 MAPS_LOOKED_AT = 100
 MOST_COLOURS = 256  # of a mask in colours; a photograph has more
-BRIGHT, DARK = 0.6, 0.3  # shares of a saliency map's highest value: its border and its middle, if it is inverted
+BRIGHT, DARKER = (
+    0.75,
+    0.05,
+)  # shares of a saliency map's highest value: its border's, and by how much it is darker inside
 
 Item = TypeVar("Item")
 Labels = Callable[[str], Sequence[int] | np.ndarray]
@@ -86,14 +90,15 @@ def see_mask(masks: Masks, image_id: str) -> Seen:
         mask = read_label_map(path)
     except InputError:
         return Seen(image_id, None, kind_of_mask(path))
-    present = frozenset(np.bincount(mask.ravel(), minlength=256).nonzero()[0].tolist())
+    counts = Image.fromarray(mask).histogram()  # in a fifth of NumPy's time
+    present = frozenset(number for number, count in enumerate(counts) if count)
     shown = Shown(
         image_id,
         present - {0, VOID},
         background=0 in present,
         void=VOID in present,
         labels=_labels(masks, image_id),
-        by_colour=_by_colour(path, present - {0, VOID}),
+        by_colour=_by_colour(path, present),
     )
     size = _image_size(masks, image_id) or mask.shape
     return Seen(image_id, shown, sizes=None if size == mask.shape else (mask.shape, size))
@@ -112,8 +117,8 @@ def kind_of_mask(path: Path) -> str:
     colours = image.convert("RGB").getcolors(MOST_COLOURS)
     if colours is None:
         return f"are pictures of many colours ({image.mode}), not class numbers: no masks, or damaged by JPEG"
-    known = {tuple(voc_palette()[3 * n : 3 * n + 3]) for n in range(256)}
-    whose = "VOC's colours" if {colour for _, colour in colours} <= known else "colours of one's own"
+    known = all(colour in number_of_colour() for _, colour in colours)
+    whose = "VOC's colours" if known else "colours of one's own"
     return f"are in {whose} ({image.mode}), not class numbers: {CONVERT} makes these of them"
 
 
@@ -135,17 +140,22 @@ def _labels(masks: Masks, image_id: str) -> frozenset[int] | None:
         return None
 
 
-def _by_colour(path: Path, numbers: frozenset[int]) -> frozenset[int] | None:
+@cache
+def number_of_colour() -> dict[tuple[int, ...], int]:
+    """The numbers that VOC gives its colours."""
+    palette = voc_palette()
+    return {tuple(palette[3 * number : 3 * number + 3]): number for number in range(256)}
+
+
+def _by_colour(path: Path, present: frozenset[int]) -> frozenset[int] | None:
     """The numbers that VOC gives the colours of a palette mask; None if they are its numbers, or are no VOC colours."""
     with Image.open(path) as image:
-        if image.mode != "P":
+        if image.mode != "P" or image.palette is None or image.palette.mode != "RGB":
             return None
-        palette = image.getpalette("RGB") or []
-    voc = voc_palette()
-    number_of = {tuple(voc[3 * n : 3 * n + 3]): n for n in range(256)}
-    found = {n: number_of.get(tuple(palette[3 * n : 3 * n + 3]), -1) for n in numbers}
-    others = frozenset(found.values()) - {0, VOID}
-    return others if others and -1 not in others and others != numbers else None
+        palette = image.palette.palette or b""  # getpalette() would decode the pixels
+    found = [number_of_colour().get(tuple(palette[3 * n : 3 * n + 3]), -1) for n in present]
+    others = frozenset(found) - {0, VOID}
+    return others if others and -1 not in others and others != present - {0, VOID} else None
 
 
 def _kinds(seen: Sequence[Seen], masks: Masks) -> list[Finding]:
@@ -178,14 +188,14 @@ def _sizes(seen: Sequence[Seen], masks: Masks) -> list[Finding]:
 class Map(NamedTuple):
     """What was seen of one saliency map, in its own range.
 
-    border, middle  means of its outermost pixels and of the middle half
+    border, inside  means of its outermost pixels and of the rest
     coloured        whether its channels differ
     """
 
     lowest: float
     highest: float
     border: float
-    middle: float
+    inside: float
     coloured: bool
 
     @property
@@ -194,8 +204,9 @@ class Map(NamedTuple):
 
     @property
     def inverted(self) -> bool:
-        """Bright where the image ends, dark where it is looked at."""
-        return not self.constant and self.border >= BRIGHT * self.highest and self.middle <= DARK * self.highest
+        """Bright all around and darker inside; an object that fills an image is not."""
+        around = self.border >= BRIGHT * self.highest
+        return not self.constant and around and self.inside <= self.border - DARKER * self.highest
 
 
 def look_at_saliency(
@@ -226,16 +237,17 @@ def see_saliency(path: Path) -> Map | None:
     height, width = values.shape
     rim = max(1, min(height, width) // 20)
     inner = values[rim : height - rim, rim : width - rim]
-    around = values.size - inner.size
-    border = (values.sum(dtype=np.float64) - inner.sum(dtype=np.float64)) / around
-    middle = values[height // 4 : height - height // 4, width // 4 : width - width // 4]
-    return Map(float(values.min()), float(values.max()), float(border), float(middle.mean()), coloured)
+    total, within = values.sum(dtype=np.float64), inner.sum(dtype=np.float64)
+    border = (total - within) / (values.size - inner.size)
+    inside = within / inner.size if inner.size else border
+    return Map(float(values.min()), float(values.max()), float(border), float(inside), coloured)
 
 
 def saliency_findings(maps: Sequence[Map], folder: Path) -> list[Finding]:
     """What most saliency maps of a folder have wrong."""
     blank = sum(one.constant and one.highest == 0 for one in maps)
     flat = sum(one.constant and one.highest != 0 for one in maps)
+    inverted = sum(one.inverted for one in maps)
     told = (
         (
             flat,
@@ -244,9 +256,9 @@ def saliency_findings(maps: Sequence[Map], folder: Path) -> list[Finding]:
         ),
         (blank, "are blank: those images get the rules of BES", False),
         (
-            sum(one.inverted for one in maps),
-            "are inverted, bright at the border and dark inside: salient is bright; write 255 - value",
-            True,
+            inverted,
+            "are inverted, bright at the border and darker inside: salient is bright; write 255 - value",
+            inverted == len(maps) or inverted >= ENOUGH,
         ),
         (
             sum(one.coloured for one in maps),
