@@ -69,10 +69,13 @@ def ranks(job: dict[str, Any]) -> dict[str, Any]:
 
 def arguments(job: dict[str, Any], folder: Path, processes: int) -> list[str]:
     root, out = folder / "voc", folder / str(processes)
+    one = folder / "one.txt"
+    one.write_text((root / "list.txt").read_text().split()[0] + "\n")
     values: dict[str, object] = {
         "voc12_root": root,
         "cls_labels": root / "labels.txt",
-        **dict.fromkeys(("train_aug_list", "train_list", "val_list"), root / "list.txt"),
+        **dict.fromkeys(("train_aug_list", "train_list"), root / "list.txt"),
+        "val_list": one,
         "boundary_label_dir": root / "boundary_label",
         "backbone_weights": folder / "backbone.pth",
         "device": job["device"],
@@ -86,10 +89,10 @@ def arguments(job: dict[str, Any], folder: Path, processes: int) -> list[str]:
         "cam_crop_size": 64,
         "cam_resize_long": "[56,72]",
         "cam_batch_size": BATCH,
-        "cam_num_epoches": 2,
+        "cam_num_epoches": 1,
         "bes_crop_size": 64,
         "bes_batch_size": BATCH,
-        "bes_num_epoches": 2,
+        "bes_num_epoches": 1,
     }
     switches = {f.name: f.name.removesuffix("_pass") in TRAINED for f in fields(Config) if f.name.endswith("_pass")}
     return [f"--{name}={value}" for name, value in (values | switches).items()]

