@@ -27,9 +27,9 @@ class VOCRoot:
 
     def image(self, image_id: str) -> Path:
         """The image's file; where there is none, the name that VOC gives it."""
-        folder = self.root / "JPEGImages"
-        candidates = (folder / f"{image_id}{ending}" for ending in IMAGE_ENDINGS)
-        return next((path for path in candidates if os.path.isfile(path)), folder / f"{image_id}{IMAGE_ENDINGS[0]}")
+        stem = f"{self.root}/JPEGImages/{image_id}"  # as text: the first look asks ten times for each image
+        endings = (ending for ending in IMAGE_ENDINGS if os.path.isfile(stem + ending))
+        return Path(stem + next(endings, IMAGE_ENDINGS[0]))
 
     @property
     def saliency_folder(self) -> Path:
