@@ -59,8 +59,7 @@ def _constants(device: torch.device) -> tuple[torch.Tensor, ...]:
 
     255 is a tensor too, since CUDA multiplies by the inverse of a Python number, which rounds differently.
     """
-    with torch.inference_mode(False):
-        return tuple(torch.from_numpy(values).to(device) for values in (np.full(3, 255, np.float32), MEAN, STD))
+    return tuple(torch.from_numpy(values).to(device) for values in (np.full(3, 255, np.float32), MEAN, STD))
 
 
 def rescale(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:

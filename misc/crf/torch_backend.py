@@ -91,6 +91,12 @@ def _number(value: float, device: torch.device) -> torch.Tensor:
     return torch.full((1,), value, device=device)
 
 
+@lru_cache
+def _constant(numbers: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Kept: to copy them to a GPU, the host would wait for it."""
+    return torch.tensor(numbers, device=device)
+
+
 def _lattice_of_positions(height: int, width: int, sxy: float, device: torch.device) -> "_Lattice":
     return _Lattice(_positions(height, width, sxy, device), packing(height, width, sxy=sxy))
 
@@ -170,8 +176,8 @@ def _embed(features: torch.Tensor, keys: Packing) -> tuple[torch.Tensor, torch.T
     Returns    (points, d + 1) int64 keys, by their remainder, and float32 weights
     """
     d = features.shape[1]
-    own = features * torch.tensor(keys.scale[:d], device=features.device)
-    steps = torch.tensor(keys.step[: d + 1], device=features.device)
+    own = features * _constant(tuple(keys.scale[:d]), features.device)
+    steps = _constant(tuple(keys.step[: d + 1]), features.device)
     elevated, total = [], torch.zeros_like(own[:, 0])
     for i in range(d, 0, -1):
         elevated.append(total - i * own[:, i - 1])
@@ -209,7 +215,7 @@ def _blurs(vertices: torch.Tensor, keys: Packing) -> list[_Bags]:
     vertices   sorted keys; the vertex after the last stands for those that do not exist
     """
     n, corners = len(vertices), keys.corners
-    axes = torch.tensor(keys.step[:corners], device=vertices.device)[:, None]
+    axes = _constant(tuple(keys.step[:corners]), vertices.device)[:, None]
     # one less everywhere, d + 1 more along the axis: of the remainder 0, the vertex below is of remainder d
     wrap = corners - sum(keys.step)
     remainder = vertices % corners
@@ -220,5 +226,5 @@ def _blurs(vertices: torch.Tensor, keys: Packing) -> list[_Bags]:
     neighbours = torch.where(vertices[place] == wanted, place, n)
     own = torch.arange(n, device=vertices.device).expand(corners, n)[..., None]
     rows = F.pad(torch.cat([own, neighbours], dim=2), (0, 0, 0, 1), value=n)
-    weights = torch.tensor([1, 0.5, 0.5], device=vertices.device).expand(n + 1, 3)
+    weights = _constant((1.0, 0.5, 0.5), vertices.device).expand(n + 1, 3)
     return [_Bags.of(each, weights) for each in rows]
