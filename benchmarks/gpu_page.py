@@ -78,7 +78,7 @@ def ranks(result: Result) -> list[str]:
     rows = []
     for row in result["rows"]:
         equal = "yes" if row["difference"] <= EQUAL * row["moved"] or row["difference"] <= 1e-5 else "NO"
-        rows.append((row["step"], f"{row['difference']:.1e}", f"{row['moved']:.1e}", equal))
+        rows.append((row["step"], f"{row['difference']:.1e}", small(row["moved"] or None), equal))
     names = ("training", "largest difference of a weight", "farthest a weight moved", "as one process")
     return ["## Two processes against one", "", *table(names, rows)]
 
