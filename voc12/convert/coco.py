@@ -62,6 +62,8 @@ class Picture:
 
 
 def read(source: Path, options: argparse.Namespace) -> Found:
+    if not source.is_dir():
+        raise InputError(f"SOURCE: {source} is a file: give its folder, and --annotations {source.name}")
     folder = folder_of(source, options.images) if options.images else source
     files = [_given(source, path) for path in options.annotations or ()] or _instances_files(source)
     parts = {path: read_instances(path) for path in files}

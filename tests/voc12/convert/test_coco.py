@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from voc12.convert.__main__ import main
 from voc12.convert.image_folder import ImageFolder, plain_name
 
 SIZE = (4, 6)
@@ -220,6 +221,12 @@ def test_categories_that_are_no_use(tmp_path, picture, refused, change, expected
         picture(tmp_path / "in" / f"{name}.jpg", SIZE)
         write(tmp_path / "in" / f"{name}.json", [f"{name}.jpg"], [polygon(0, min(categories), LEFT)], categories)
     assert expected in refused("coco", tmp_path / "in")
+
+
+def test_a_file_as_source(tmp_path, capsys):
+    path = write(tmp_path / "in" / "a.json", ["a.jpg"], [polygon(0, 1, LEFT)], {1: "cat"})
+    assert main(["coco", str(path), str(tmp_path / "target")]) == 2
+    assert "give its folder, and --annotations a.json" in capsys.readouterr().err
 
 
 def test_no_instances_file(tmp_path, picture, refused):
