@@ -68,7 +68,7 @@ def test_odd_sizes_names_and_saliency_maps_go_through_the_chain(odd, tiny_args, 
     odd.add("lång och smal", (3, 2000), [1, 2], odd.saliency((3, 2000)))
     odd.add("ohne Etikett", (33, 17), [], odd.saliency((33, 17)))
     odd.add("blank", (30, 31), [1], np.zeros((30, 31), np.uint8))
-    odd.add("turned", (30, 44), [2], odd.saliency((44, 30)))
+    odd.add("other size", (30, 44), [2], odd.saliency((44, 31)))
     odd.add("16 bit", (30, 31), [1], odd.saliency((30, 31)).astype(np.uint16) * 257)
     odd.add("palette", (30, 31), [1], Image.fromarray(odd.saliency((30, 31))).convert("P"))
     odd.add("RGBA", (30, 31), [0, 1, 2], Image.fromarray(odd.saliency((30, 31))).convert("RGBA"))
@@ -166,6 +166,38 @@ def test_a_cam_that_is_none(damage, said, odd, tiny_args, tmp_path, capsys):
     error = error_of(arguments, capsys)
     assert said in error and "plain.npy" in error
     assert not Path("code_has_run").exists()
+
+
+def test_a_photograph_with_an_exif_orientation_is_used_as_it_is_seen(odd, tiny_args, tmp_path, capsys):
+    """A phone held upright: 40 × 52 pixels are stored, 52 × 40 are seen, and what is made of them has that size."""
+    path = odd.root / "JPEGImages" / "plain.png"
+    disc = np.hypot(*np.mgrid[-20:32, -16:24]) < 12  # in what is seen
+    seen = np.where(disc[..., None], np.uint8([200, 60, 50]), np.uint8([140, 150, 160]))
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path.with_suffix(".jpg").unlink()
+
+    def label_of(name: str, full: np.ndarray) -> list[str]:
+        """The command line that makes a boundary label of a CAM and a saliency map that show this."""
+        (tmp_path / "cam_out_dir").mkdir(exist_ok=True)
+        content = cam_content(torch.tensor([0]), full.astype(np.float32)[None])
+        (tmp_path / "cam_out_dir" / "plain.npy").write_bytes(content)
+        Image.fromarray(full.astype(np.uint8) * 200).save(odd.root / "Sal" / "plain.png")
+        folders = {"boundary_label_dir": tmp_path / name, "cam_vis_dir": tmp_path / f"{name} vis"}
+        return [*odd.arguments(tiny_args, **folders), *only("make_boundary_label")]
+
+    Image.fromarray(seen).save(path)
+    assert main(label_of("upright", disc)) == 0
+    Image.fromarray(np.rot90(seen).copy()).save(path, exif=exif)
+    assert main(label_of("turned", disc)) == 0
+    labels = [read_label_map(tmp_path / name / "plain.png") for name in ("upright", "turned")]
+    np.testing.assert_array_equal(*labels)
+    assert labels[0].shape == (52, 40) and len(np.unique(labels[0])) > 1
+    # of programs that take the pixels as they are stored
+    assert main(label_of("flat", np.rot90(disc).copy())) == 2
+    error = capsys.readouterr().err
+    for kind in "saliency maps looked at", "CAMs looked at":
+        assert any(kind in line and "EXIF" in line for line in error.splitlines()), error
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
-from misc.formats.images import read_image, read_label_map, read_saliency
+from misc.formats.images import read_image, read_label_map, read_saliency, size_remark
 from misc.method.boundary_labels import BoundaryLabel
 from misc.pixels import Pixels, bilinear_part, rescale, scaled_size, stride4
 from misc.train.loading import Sample, sample_rng
@@ -112,7 +112,8 @@ class BoundaryTraining(Dataset):
         path = self.label_dir / f"{image_id}.png"
         label = read_label_map(path)
         if label.shape != image.shape[:2]:
-            raise InputError(f"{path}: the label is {label.shape}, its image {image.shape[:2]}")
+            remark = size_remark(label.shape, image.shape[:2])
+            raise InputError(f"{path}: the label is {label.shape}, its image {image.shape[:2]}{remark}")
         if not np.isin(label, [*BoundaryLabel]).all():
             raise InputError(f"{path}: holds values that are no boundary label; see --boundary_label_dir")
         if not self.uses_saliency:
@@ -199,7 +200,7 @@ def read_mask(path: Path, size: tuple[int, ...], n_labels: int) -> np.ndarray:
     """A mask to learn from, (H, W) uint8; InputError if it is not of its image's size, or holds no class number."""
     mask = read_label_map(path)
     if mask.shape != size:
-        raise InputError(f"{path}: the mask is {mask.shape}, its image {tuple(size)}")
+        raise InputError(f"{path}: the mask is {mask.shape}, its image {tuple(size)}{size_remark(mask.shape, size)}")
     known = mask[mask != VOID]
     if known.size and known.max() >= n_labels:
         raise InputError(

@@ -12,7 +12,11 @@ from misc.errors import InputError
 from voc12.list_forms import ids_of
 
 PROJECT = Path(__file__).resolve().parent.parent
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")  # where an ID has several, the first is read
+# where an ID has several files, the first of these is read
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"),
+    *(".tif", ".tiff", ".bmp", ".TIF", ".TIFF", ".BMP"),
+)
 NAMED = 5  # lists, in one message
 log = logging.getLogger(__name__)
 

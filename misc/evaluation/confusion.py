@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from misc.errors import InputError
+from misc.formats.images import size_remark
 
 VOID = 255  # ground truth pixels that are not evaluated
 
@@ -20,7 +21,8 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, n_labels: int) -
     Raises      ValueError if the sizes differ or a label is out of range.
     """
     if truth.shape != prediction.shape:
-        raise ValueError(f"ground truth {truth.shape} and prediction {prediction.shape} differ in size")
+        remark = size_remark(truth.shape, prediction.shape)
+        raise ValueError(f"ground truth {truth.shape} and prediction {prediction.shape} differ in size{remark}")
     known = truth != VOID
     true, predicted = truth[known].astype(np.int64), prediction[known].astype(np.int64)
     check_range("ground truth", true, n_labels)

@@ -18,6 +18,7 @@ import torch
 from misc.errors import InputError, reason
 from misc.files import replacing
 from misc.formats.compact_cam import ScaleMaps, from_entries, is_compact
+from misc.formats.images import size_remark
 from misc.pixels import stride4
 
 ENTRIES = ("keys", "cam", "high_res")
@@ -109,7 +110,8 @@ def misfit(cam: CAM, size: tuple[int, int] | None, n_classes: int | None) -> str
         expected = (stride4(size[0]), stride4(size[1])), tuple(size)
         found = cam.cam_s4.shape[1:], cam.cam_full.shape[1:]
         if found != expected:
-            return f"made for another image size: its maps are {found[0]} and {found[1]}, expected {expected}"
+            remark = size_remark(found[1], expected[1])
+            return f"made for another image size: its maps are {found[0]} and {found[1]}, expected {expected}{remark}"
     if not all((abs(maps) <= LARGEST).all() for maps in (cam.cam_s4, cam.cam_full)):
         return "the maps hold NaN or infinity"
     if any((maps < 0).any() for maps in (cam.cam_s4, cam.cam_full)):
@@ -160,7 +162,8 @@ def read_entries(path: str | Path, *, size: tuple[int, int] | None = None) -> En
     try:
         maps = from_entries(entries)
         if size is not None and maps.size != tuple(size):
-            raise ValueError(f"made for another image size: {maps.size}, expected {tuple(size)}")
+            remark = size_remark(maps.size, size)
+            raise ValueError(f"made for another image size: {maps.size}, expected {tuple(size)}{remark}")
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     return Entries(path, dict(zip(ENTRIES, (maps.keys, *maps.merged()), strict=True)))

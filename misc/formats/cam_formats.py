@@ -27,6 +27,7 @@ import torch.nn.functional as F
 
 from misc.errors import InputError
 from misc.formats.cam_file import CAM, Entries, misfit, read_entries
+from misc.formats.images import size_remark
 from misc.pixels import stride4
 
 FORMATS = {
@@ -215,7 +216,8 @@ def _check_size(stored: _Stored, size: tuple[int, int]) -> None:
     for maps, shape in (stored.full, size), (stored.strided or [], grid):
         for one in maps:
             if one.shape != shape:
-                raise ValueError(f"made for another image size: a map is {one.shape}, expected {shape}")
+                remark = size_remark(one.shape, shape)
+                raise ValueError(f"made for another image size: a map is {one.shape}, expected {shape}{remark}")
 
 
 def _counts_from_one(stored: _Stored, shown: set[int], n_classes: int, cam_format: str, drop_extra: bool) -> bool:

@@ -1,6 +1,7 @@
 """Reading and writing images; whatever is unreadable is an InputError that names the file.
 
 Arrays go through imageio; Pillow is asked where the mode, the palette, the header or the size matters.
+An image is as it is shown: turned or mirrored as its EXIF orientation says, and its size is that of what is shown.
 """
 
 from pathlib import Path
@@ -14,16 +15,39 @@ from misc.errors import InputError
 from misc.files import replacing
 from misc.formats.palette import voc_palette
 
+OF_NO_RANGE = "its numbers have 32 bits ({}), of which nothing tells the range: save it with 8 or 16 bits a channel"
+
+
+ORIENTATION = 0x0112  # the EXIF entry
+# what to do with the pixels as they are stored, by the orientation; 1 is nothing (EXIF 2.3, section 4.6.4)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ON_THE_SIDE = (5, 6, 7, 8)  # height and width change places
+LOOKED_AT = 4096  # bytes, in which the EXIF of a photograph begins
+ON_ITS_SIDE = (
+    ": its two sides are swapped, as where one program turns a photograph as its EXIF orientation says and another "
+    "does not; here images are turned (docs/data.md)"
+)
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
 
 def open_image(path: str | Path) -> Image.Image:
     """A decoded Pillow image, in whatever mode the file has."""
     try:
         with Image.open(path) as image:
+            turn = TURNS.get(exif_orientation(image))
             image.load()
-            return image
+            return image if turn is None else image.transpose(turn)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
 
 
@@ -31,21 +55,73 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of an image, from its header."""
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            on_the_side = exif_orientation(image) in ON_THE_SIDE
+            return (image.width, image.height) if on_the_side else (image.height, image.width)
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted. Of an animation the first picture counts.
+def exif_orientation(image: Image.Image) -> int:
+    """1 to 8, of an image that was opened and not yet loaded; 1, as stored, where EXIF says nothing or is damaged.
 
-    The pixels are as stored: a rotation noted in EXIF is not applied.
+    Of a PNG, EXIF in front of the pixels counts. Pillow itself turns a TIFF.
+    """
+    exif = Image.Exif()
+    try:  # not image.getexif(): that reads XMP too, and all of a PNG
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(ORIENTATION)
+        return orientation if orientation in TURNS else 1
+    except Exception:  # damaged EXIF can raise anything
+        return 1
+
+
+def on_its_side(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a size (H, W) is the expected one with height and width swapped."""
+    return tuple(found) != tuple(expected) == tuple(found)[::-1]
+
+
+def size_remark(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What an error about a size (H, W) goes on with: the likely cause, where height and width are swapped."""
+    return ON_ITS_SIDE if on_its_side(found, expected) else ""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB; grey, CMYK and palette images are converted, 16 bits scaled to 8. Of an animation the first
+    picture counts.
+
+    Raises    InputError if it cannot be read, or holds numbers whose range nothing tells
     """
     try:
         with open(path, "rb") as file:  # imageio would look into a path for addresses and .zip archives
-            return iio.imread(file, plugin="pillow", mode="RGB", index=0)
+            header = Image.open(file)
+            if exif_orientation(header) == 1 and header.mode[0] not in "IF":
+                file.seek(0)
+                return iio.imread(file, plugin="pillow", mode="RGB", index=0)
     except Exception:  # imageio reads EXIF too and fails if that is damaged; Pillow needs the pixels only
-        return np.array(open_image(path).convert("RGB"))
+        pass
+    image = open_image(path)
+    if image.mode in ("I", "F"):
+        raise InputError(f"{path}: {OF_NO_RANGE.format(image.mode)}")
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)  # 65535 becomes 255
+    return np.array(image.convert("RGB"))
+
+
+def read_otherwise(path: str | Path) -> str:
+    """How `read_image` departs from the pixels as they are stored, in a word for a manifest; mostly an empty text."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(LOOKED_AT)
+        deep_png = start.startswith(b"\x89PNG") and start[24:26] == b"\x10\0"  # 16 bits, grey
+        if not (deep_png or b"Exif\0\0" in start or b"eXIf" in start or b"EXIF" in start):
+            return ""
+        with Image.open(path) as image:
+            orientation = exif_orientation(image)
+    except UNREADABLE:  # told elsewhere
+        return ""
+    notes = [f"EXIF orientation {orientation}"] * (orientation != 1) + ["16 bits scaled to 8"] * deep_png
+    return ", ".join(notes)
 
 
 def read_saliency(path: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -54,12 +130,15 @@ def read_saliency(path: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, 
     size      (H, W) of the image
     Returns   (H, W) float32 in the file's own range, and whether it had to be converted: a colour
               or palette map is turned grey, one of another size resized (bilinear). Alpha is ignored.
+    Raises    InputError if it cannot be read, holds other numbers, or lies on its side
     """
     image = open_image(path)
     converted = False
     if image.mode not in ("L", "1", "F") and not image.mode.startswith("I"):
         image, converted = image.convert("RGB").convert("L"), True
     grey = Image.fromarray(np.asarray(image).astype(np.float32))
+    if on_its_side(grey.size[::-1], size):
+        raise InputError(f"{path}: the saliency map is {grey.size[::-1]}, its image {tuple(size)}{ON_ITS_SIDE}")
     if grey.size != size[::-1]:
         grey, converted = grey.resize(size[::-1], Image.Resampling.BILINEAR), True
     saliency = np.array(grey)
@@ -90,7 +169,7 @@ def software_of(path: str | Path) -> str | None:
     try:
         with Image.open(path) as image:
             return image.info.get("Software")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
 
 

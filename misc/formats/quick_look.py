@@ -12,6 +12,7 @@ from PIL import Image
 
 from misc.errors import reason
 from misc.formats import score_file
+from misc.formats.images import OF_NO_RANGE
 
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -26,10 +27,16 @@ def file_fault(path: Path) -> str | None:
     return image_fault(path, last=PNG_END)
 
 
-def image_fault(path: Path, *, last: bytes = b"") -> str | None:
+def photograph_fault(path: Path) -> str | None:
+    """Look at an image that is to be read as RGB."""
+    return image_fault(path, as_rgb=True)
+
+
+def image_fault(path: Path, *, last: bytes = b"", as_rgb: bool = False) -> str | None:
     """Look at an image: its header and the mark at its end; the pixels are decoded only if the mark is not there.
 
     last      what its bytes have to end in
+    as_rgb    it is to be read as RGB, so that the range of its numbers matters
     """
     try:
         with open(path, "rb") as file, Image.open(file) as image:
@@ -37,6 +44,8 @@ def image_fault(path: Path, *, last: bytes = b"") -> str | None:
             mark = END_MARKS.get(image.format or "")
             if mark is None or mark not in end:
                 image.load()
+            if as_rgb and image.mode in ("I", "F"):
+                return OF_NO_RANGE.format(image.mode)
             return None if end.endswith(last) else "cut short"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return str(error).partition(" <_io.")[0].removesuffix(f" {str(path)!r}")

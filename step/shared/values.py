@@ -1,14 +1,16 @@
 """What is read of ground truth and saliency maps before the first step: their values, not only their headers."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from misc.cores import available_cores
 from misc.errors import InputError
+from misc.formats.images import ON_ITS_SIDE, image_size, on_its_side
 from misc.run.preflight import Preflight
 from step.shared.data import DataSet
 from voc12.contradictions import Finding, Source
-from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, look_at_saliency
+from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, look_at_saliency, spread
 
 
 def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
@@ -42,10 +44,24 @@ def look_at_saliency_maps(preflight: Preflight, data: DataSet, ids: Sequence[str
         root = data.root
         count, findings = look_at_saliency(given, root.saliency, root.saliency_folder, workers=available_cores())
         preflight.notice(f"saliency: {count} of {len(ids)} maps looked at")
-        tell(preflight, findings)
+        tell(preflight, [*findings, *turned_maps(data, spread(given, MASKS_LOOKED_AT))])
 
     if given:
         preflight.attempt(look, once=f"values of saliency maps {hash(tuple(given))}")
+
+
+def turned_maps(data: DataSet, ids: Sequence[str]) -> list[Finding]:
+    """Saliency maps that have height and width of their image swapped."""
+    turned = []
+    for image_id in ids:
+        with suppress(InputError):  # what is wrong with files is told elsewhere
+            sizes = image_size(data.root.saliency(image_id)), image_size(data.root.image(image_id))
+            if on_its_side(*sizes):
+                turned.append(f"{data.root.saliency(image_id)} is {sizes[0]}, its image {sizes[1]}")
+    if not turned:
+        return []
+    text = f"{len(turned)} of {len(ids)} saliency maps looked at lie on their side, such as {turned[0]}{ON_ITS_SIDE}"
+    return [Finding(text, fatal=True)]
 
 
 def given_files(preflight: Preflight, files: dict[str, Path]) -> list[str]:

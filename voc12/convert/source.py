@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
+from misc.formats.images import ON_THE_SIDE, exif_orientation
 from voc12.image_set import IMAGE_ENDINGS, nfc, read_list
 from voc12.list_forms import ids_of
 
-ORIENTATION = 0x0112  # the EXIF entry; from 5 on, the picture is shown lying on its side
 TRAIN, VAL, TEST = "train", "val", "test"
 NO_MASK, NO_IMAGE = "images without a mask", "masks without an image"
-NO_JPEG_OR_PNG = "files that are no JPEG or PNG"
+NO_JPEG_OR_PNG = "files that are no JPEG, PNG, TIFF or BMP"
 IN_NO_LIST = "images that are in no list"
 LIST_NAMES = {"training": TRAIN, "valid": VAL, "validation": VAL, "testing": TEST}  # as others spell them
 
@@ -27,7 +27,7 @@ class SourceImage:
     """One image of the source.
 
     image_id  a file name without folder and ending, see `flat_id`
-    path      its file, JPEG or PNG
+    path      its file, JPEG, PNG, TIFF or BMP
     mask      reads or draws its mask, when it is needed: (H, W) uint8 of the image as it is shown, 0 background,
               255 void, classes from 1. It may raise an InputError. None: there is no mask
     made_of   the files that the mask is read from: where one is newer than the finished mask, that is made anew
@@ -93,7 +93,7 @@ def folder_of(source: Path, given: str) -> Path:
 
 
 def images_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The JPEGs and PNGs of a folder by ID, sorted, and the names of its other files.
+    """The images of a folder by ID, sorted, and the names of its other files.
 
     Raises    InputError if there is no such folder, or two files have one ID
     """
@@ -118,7 +118,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def image_of(folder: Path, name: str) -> Path | None:
-    """The JPEG or PNG of a name, which may have folders in front; None if there is none."""
+    """The image of a name, which may have folders in front; None if there is none."""
     candidates = (folder / f"{name}{ending}" for ending in IMAGE_ENDINGS)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -177,8 +177,8 @@ def shown_size(path: Path) -> tuple[int, int]:
 def _sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     try:
         with Image.open(path) as image:
-            stored = image.height, image.width
-            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            stored = image.height, image.width  # of a TIFF, Pillow says the sides as they are shown
+            turned = exif_orientation(image) in ON_THE_SIDE
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
     return stored, stored[::-1] if turned else stored

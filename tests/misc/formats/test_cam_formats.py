@@ -320,7 +320,8 @@ def test_a_file_of_two_families(tmp_path):
         ({(1, 2): BACKGROUND}, "no CAM file of a known format"),
         ({np.float64(3): BACKGROUND}, "no CAM file of a known format"),
         (dict.fromkeys(range(22), BACKGROUND), "22 maps"),
-        ({3: BACKGROUND.T}, r"another image size: a map is \(9, 6\), expected \(6, 9\)"),
+        ({3: BACKGROUND.T}, r"another image size: a map is \(9, 6\), expected \(6, 9\): .*EXIF"),
+        ({3: BACKGROUND[:, :6]}, r"another image size: a map is \(6, 6\), expected \(6, 9\)$"),
         ({3: BACKGROUND[None]}, r"\(1, 6, 9\)"),
         ({3: np.array(0.5)}, r"is \(\)"),
         ({9: BACKGROUND.T}, "another image size"),  # said before that no class 9 is shown

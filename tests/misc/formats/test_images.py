@@ -14,11 +14,13 @@ from misc.formats.images import (
     open_image,
     read_image,
     read_label_map,
+    read_otherwise,
     read_saliency,
     software_of,
     write_grey,
     write_mask,
 )
+from misc.formats.quick_look import photograph_fault
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # 0 to 220
 
@@ -86,18 +88,103 @@ def in_exif(orientation: int) -> bytes:
     return file.getvalue()
 
 
-def test_exif_does_not_turn_an_image(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(in_exif(6))
-    assert read_image(tmp_path / "a.jpg").shape == (3, 4, 3)
+STORED = np.array([[10, 60, 110], [160, 210, 250]], np.uint8)
+# what a viewer shows, by hand from the EXIF standard: the orientation says at which side the first row and the first
+# column of the stored pixels are seen
+SHOWN = {
+    1: STORED,  # top, left
+    2: [[110, 60, 10], [250, 210, 160]],  # top, right
+    3: [[250, 210, 160], [110, 60, 10]],  # bottom, right
+    4: [[160, 210, 250], [10, 60, 110]],  # bottom, left
+    5: [[10, 160], [60, 210], [110, 250]],  # left, top
+    6: [[160, 10], [210, 60], [250, 110]],  # right, top: a phone held upright
+    7: [[250, 110], [210, 60], [160, 10]],  # right, bottom
+    8: [[110, 250], [60, 210], [10, 160]],  # left, bottom
+    0: STORED,  # no such orientation
+    9: STORED,
+}
+
+
+@pytest.mark.parametrize(("orientation", "shown"), SHOWN.items())
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "L"), ("PNG", "I;16"), ("TIFF", "L"), ("WEBP", "RGB")])
+def test_an_image_is_as_a_viewer_shows_it(tmp_path, orientation, shown, kind, mode):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    pixels = STORED * np.uint16(257) if mode == "I;16" else STORED
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a", kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.stack([shown] * 3, axis=2))
+    assert image_size(tmp_path / "a") == np.shape(shown)
+    if kind == "PNG" and mode == "L":
+        np.testing.assert_array_equal(read_label_map(tmp_path / "a"), shown)
+        np.testing.assert_array_equal(read_saliency(tmp_path / "a", np.shape(shown))[0], shown)
+        assert read_otherwise(tmp_path / "a") == (f"EXIF orientation {orientation}" if 1 < orientation < 9 else "")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_of_a_phone_is_turned(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    pixels = np.repeat(np.repeat(STORED, 16, axis=0), 16, axis=1)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    found = read_image(tmp_path / "a.jpg")[8::16, 8::16, 0]
+    np.testing.assert_allclose(found, SHOWN[orientation], atol=2)
+    assert image_size(tmp_path / "a.jpg") == tuple(16 * side for side in np.shape(SHOWN[orientation]))
+    assert read_otherwise(tmp_path / "a.jpg") == (f"EXIF orientation {orientation}" if orientation > 1 else "")
+
+
+def test_an_orientation_in_xmp_is_no_exif(tmp_path):
+    """Tools that turn the pixels set EXIF to 1 and may leave XMP behind."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF tiff:Orientation="6"></rdf:RDF></x:xmpmeta>'
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg", xmp=xmp)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.getexif()[0x112] == 6  # as Pillow has it
+    assert image_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (3, 4)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_tiff_and_bmp(tmp_path, kind, mode):
+    Image.fromarray(RAMP).convert(mode).save(tmp_path / "a", kind)
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.stack([RAMP] * 3, axis=2))
+    assert photograph_fault(tmp_path / "a") is None and read_otherwise(tmp_path / "a") == ""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path, kind):
+    values = np.array([[0, 257, 128 * 257, 65535, 128, 129, 65406, 65407]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a", kind)
+    found = read_image(tmp_path / "a")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.stack([[[0, 1, 128, 255, 0, 1, 254, 255]]] * 3, axis=2))
+    assert read_otherwise(tmp_path / "a") == ("16 bits scaled to 8" if kind == "PNG" else "")  # TIFF was never read
+
+
+@pytest.mark.parametrize("values", [RAMP.astype(np.int32), RAMP.astype(np.float32) / 255])
+def test_numbers_of_no_known_range(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: .*32 bits .*8 or 16"):
+        read_image(tmp_path / "a.tif")
+    assert "8 or 16" in (photograph_fault(tmp_path / "a.tif") or "")
+
+
+def test_a_saliency_map_on_its_side(tmp_path):
+    path = saved(tmp_path / "a.png", Image.fromarray(RAMP))
+    with pytest.raises(InputError, match=r"a\.png: the saliency map is \(3, 4\), its image \(4, 3\): .*EXIF"):
+        read_saliency(path, (4, 3))
+    assert read_saliency(path, (8, 6))[0].shape == (8, 6)  # of another size
+    square = saved(tmp_path / "b.png", Image.fromarray(RAMP[:, :3]))
+    assert read_saliency(square, (3, 3))[1] is False
 
 
 def test_damaged_exif_leaves_the_pixels(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(in_exif(6))
+    (tmp_path / "a.jpg").write_bytes(in_exif(1))
     whole = read_image(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(in_exif(6).replace(b"Exif\0\0", b"Exif\0\0no TIFF"))
     with pytest.raises(SyntaxError):
         iio.imread(tmp_path / "a.jpg", plugin="pillow")
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), whole)
+    assert image_size(tmp_path / "a.jpg") == (3, 4) and read_otherwise(tmp_path / "a.jpg") == ""
 
 
 def test_a_path_is_no_address(tmp_path):

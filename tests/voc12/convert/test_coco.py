@@ -147,7 +147,7 @@ def test_an_image_that_two_files_list_gets_the_objects_of_both(tmp_path, picture
 def imperfect(tmp_path, picture) -> Path:
     """Good, with a slip of the hand, boxes alone, unannotated, missing, no JPEG or PNG, unknown."""
     root = tmp_path / "in"
-    for name in ("good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.bmp"):
+    for name in ("good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif"):
         picture(root / name, SIZE)
     annotations = [
         polygon(0, 1, LEFT),
@@ -160,7 +160,7 @@ def imperfect(tmp_path, picture) -> Path:
         polygon(99, 1, LEFT),
         polygon(0, 7, LEFT),
     ]
-    names = ["good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.bmp", "gone.jpg"]
+    names = ["good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif", "gone.jpg"]
     write(root / "a.json", names, annotations, {1: "cat", 2: "dog"})
     return root
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(imperfect, convert, content
         "1 polygons of fewer than 3 points: dog in slip.jpg",
         "1 images without an annotation (--all_images keeps them): empty.jpg",
         "1 images that are not on disk: gone.jpg",
-        "1 files that are no JPEG or PNG: picture.bmp",
+        "1 files that are no JPEG, PNG, TIFF or BMP: picture.gif",
         "1 annotations of images that are not listed: image_id 99",
         "1 annotations of unknown categories: category_id 7 in good.jpg",
     ):

@@ -68,9 +68,9 @@ def test_what_has_no_counterpart_is_left_out(labelme, convert, picture):
     new(labelme)
     palette_png(labelme / "SegmentationClass" / "b.png", MASK)
     picture(labelme / "JPEGImages" / "c.jpg", (2, 3))
-    (labelme / "JPEGImages" / "d.tif").touch()
+    (labelme / "JPEGImages" / "d.gif").touch()
     convert("labelme", labelme)
-    for line in ("without a mask: c.jpg", "without an image: b.png", "no JPEG or PNG: d.tif"):
+    for line in ("without a mask: c.jpg", "without an image: b.png", "no JPEG, PNG, TIFF or BMP: d.gif"):
         assert line in convert.said
 
 

@@ -42,7 +42,7 @@ def test_a_folder_without_parts(tmp_path, picture, convert, content):
     (tmp_path / "flat" / "notes.doc").touch()
     found = content(convert("roboflow", tmp_path / "flat"))
     assert found["lists"] == {"train": ["a"]} and found["masks"] == {"a": [[1]]}
-    for line in ("without a mask: lone.jpg", "without an image: gone_mask.png", "no JPEG or PNG: notes.doc"):
+    for line in ("without a mask: lone.jpg", "without an image: gone_mask.png", "no JPEG, PNG, TIFF or BMP: notes.doc"):
         assert line in convert.said
 
 
