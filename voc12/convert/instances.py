@@ -17,6 +17,8 @@ from voc12.convert.outlines import SHORT, Annotation, RunLengths, Size, faults
 
 NO_SUCH_IMAGE, NO_SUCH_CATEGORY = "annotations of images that are not listed", "annotations of unknown categories"
 
+MOST_PIXELS = 100_000  # along a side
+
 
 class Image(NamedTuple):
     """An image of an instances file."""
@@ -69,16 +71,24 @@ _Lists = ("images", "annotations", "categories")
 
 def _compact(entry: dict[str, Any]) -> Any:
     """Annotations as objects of arrays, as soon as the parser has each of them; other entries as they are."""
-    if "image_id" not in entry or not isinstance(entry.get("category_id"), int):
+    category_id = _id(entry.get("category_id"))
+    if "image_id" not in entry or not isinstance(category_id, int):
         return entry
     area = entry.get("area")
     return Annotation(
-        entry["image_id"] if isinstance(entry["image_id"], int) else str(entry["image_id"]),
-        entry["category_id"],
+        _id(entry["image_id"]),
+        category_id,
         bool(entry.get("iscrowd")),
         float(area) if isinstance(area, int | float) and math.isfinite(area) else None,
         _outline(entry.get("segmentation")),
     )
+
+
+def _id(value: Any) -> int | str:
+    """A whole number, also where a program wrote 7.0; any other value as text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else str(value)
 
 
 def _outline(value: Any) -> list[np.ndarray] | RunLengths | None:
@@ -105,7 +115,7 @@ def _by_image(
     left_out: dict[str, list[str]] = defaultdict(list)
     for number, entry in enumerate(entries):
         if not isinstance(entry, Annotation):
-            raise InputError(f"{path}: annotation {number} (from 0) has no image_id or no category_id")
+            raise InputError(f"{path}: annotation {number} (from 0) has no image_id, or no whole number as category_id")
         if entry.image_id not in names:
             left_out[NO_SUCH_IMAGE].append(f"image_id {entry.image_id}")
         elif entry.category_id not in categories:
@@ -118,16 +128,20 @@ def _by_image(
 def _image(entry: Any, path: Path) -> Image:
     try:
         image_id, name, height, width = entry["id"], entry["file_name"], entry.get("height"), entry.get("width")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: an image without id or file_name: {str(entry)[:80]}") from error
-    size = (int(height), int(width)) if height and width else None
-    return Image(image_id if isinstance(image_id, int) else str(image_id), str(name), size)
+        size = (int(height), int(width)) if height and width else None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: an image without id or file_name, or of an odd size: {str(entry)[:80]} ({reason(error)})"
+        ) from error
+    if size and not 0 < min(size) <= max(size) <= MOST_PIXELS:
+        raise InputError(f"{path}: the image {name} is said to be {size[0]}×{size[1]} pixels (height × width)")
+    return Image(_id(image_id), str(name), size)
 
 
 def _category_names(entries: list[Any], path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in entries:
-        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        number, name = (_id(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if not isinstance(number, int):
             raise InputError(f"{path}: a category without an id that is a whole number: {str(entry)[:80]}")
         if not isinstance(name, str) or not name.strip():

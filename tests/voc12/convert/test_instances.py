@@ -200,3 +200,48 @@ def test_a_damaged_file_is_told_by_name(tmp_path, change, expected):
     with pytest.raises(InputError, match=expected) as error:
         read(content, tmp_path)
     assert str(tmp_path / "a.json") in str(error.value)
+
+
+def places(value, path=()):
+    """The path of every value within a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+ODD = [None, "x", "", -1, 0, 7, 1e300, True, [], {}, [[]], [None], [["x"]], {"a": 1}, float("nan"), 10**30]
+
+
+@pytest.mark.parametrize("segmentation", [[SQUARE], {"size": [*SIZE], "counts": RUNS}], ids=["polygon", "runs"])
+def test_whatever_stands_in_a_file_is_painted_or_told(tmp_path, segmentation):
+    """Any value in place of any other: an InputError, or a mask."""
+    whole = one(segmentation, area=4, iscrowd=0)
+    whole["categories"][0]["supercategory"] = "kitchen"
+    tried = 0
+    for *path, last in filter(None, places(whole)):
+        for odd in ODD:
+            content = json.loads(json.dumps(whole))
+            inner = content
+            for key in path:
+                inner = inner[key]
+            inner[last] = odd
+            try:
+                instances = read(content, tmp_path)
+            except InputError as error:
+                assert "\n" not in str(error)
+            else:
+                numbers = numbered(instances.categories)
+                for image in instances.images:
+                    size = image.size if image.size and max(image.size) < 100 else SIZE
+                    given = instances.annotations.get(image.id, [])
+                    annotations, _ = sound(given, size, instances.categories, image.file_name, {})
+                    assert paint(annotations, numbers, size, order="area", crowds=True).shape == size
+            tried += 1
+    assert tried > 300
+
+
+def test_ids_that_a_program_wrote_with_a_point(tmp_path):
+    content = one([SQUARE])
+    content["annotations"][0] |= {"image_id": 1.0, "category_id": 3.0}
+    assert painted(content, tmp_path).tolist() == SQUARE_MASK.tolist()
