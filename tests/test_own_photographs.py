@@ -104,7 +104,7 @@ def test_the_evaluations_say_how_to_go_without(photos, capsys):
         ("labels.csv", "spoon", "spon", "labels.csv, line 3: 'spon' of Küche 3 is no class (did you mean 'spoon'?)"),
         ("labels.csv", "image_id,classes", "name;label", "the header is 'name;label', expected 'image_id,classes'"),
         ("labels.csv", "IMG 0013,\n", "", "no label for IMG 0013: neither in photos/labels.csv nor at"),
-        ("train.txt", "IMG 0013", "IMG 0013.png", "a list holds IDs, that is file names without their ending"),
+        ("train.txt", "IMG 0013", "IMG 0013.gif", "images missing: photos/JPEGImages/IMG 0013.gif.jpg"),
         ("train.txt", "IMG 0013", "img 0013", "'IMG 0013.png' is there, spelt otherwise"),
         ("classes.txt", "spoon", "cup", "classes.txt: the class 'cup' occurs twice"),
     ],
