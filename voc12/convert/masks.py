@@ -50,6 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def read(source: Path, options: argparse.Namespace) -> Found:
     names, table = _classes(options)
+    voc = voc_colours(names)
     if options.binary and len(names) != 1:
         raise InputError(f"--binary is for one class, but there are {len(names)}: say --class_names FILE with its name")
     images, others = images_in(folder_of(source, options.images))
@@ -58,7 +59,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
     images = {image_id: path for image_id, path in images.items() if path not in in_one_folder}
     colours = (Path(options.colours),) if options.colours not in (None, VOC) else ()
     lists = lists_in(source) or dict.fromkeys(images, (TRAIN,))
-    reader = partial(_read_mask, names=names, table=table, binary=options.binary)
+    reader = partial(_read_mask, table=table, voc=voc, binary=options.binary)
     return Found(
         names,
         [
@@ -101,14 +102,14 @@ def _masks(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _read_mask(path: Path, *, names: list[str], table: ColourTable | None, binary: bool) -> np.ndarray:
+def _read_mask(path: Path, *, table: ColourTable | None, voc: ColourTable, binary: bool) -> np.ndarray:
     """(H, W) uint8 class numbers of a mask of whatever kind.
 
-    table     None: colours are VOC's, and what has no colours holds numbers
+    table     of all masks; None: colours are those of `voc`, and what has no colours holds numbers
     """
     image = open_image(path)
     if table is not None or image.mode in ("RGB", "RGBA", "CMYK"):
-        labels = class_numbers(image, table or voc_colours(names), path)
+        labels = class_numbers(image, table or voc, path)
     elif image.mode == "LA":
         labels = np.asarray(image)[..., 0]
     elif image.mode in ("P", "L", "1") or image.mode.startswith("I"):
@@ -117,17 +118,18 @@ def _read_mask(path: Path, *, names: list[str], table: ColourTable | None, binar
         raise InputError(f"{path}: a mask of the kind {image.mode} is not read: save it as PNG of class numbers")
     if image.mode == "P" and table is None:
         _refuse_other_order(labels, image.getpalette() or [], path)
-    allowed = [0, 1, VOID] if binary else [*range(len(names) + 1), VOID]
+    allowed = [*range(len(voc.names) + 1), VOID]
     unknown = np.setdiff1d(values_in(labels), allowed)
     if unknown.size:
         if image.mode in ("L", "LA") and set(unknown) <= set(VOC_GREYS):
             raise InputError(
-                f"{path}: holds {unknown[0]}, a grey level of VOC's colours: classes cannot be told from those "
-                "(aeroplane and potted plant are both 38), so take the masks in colour, or as class numbers"
+                f"{path}: holds {unknown[0]}, expected 0 to {len(voc.names)} and {VOID}. From grey levels of VOC's "
+                "colours, which these may be, classes cannot be told (aeroplane and potted plant are both 38): take "
+                "the masks in colour, or as class numbers"
             )
         count = np.count_nonzero(labels == unknown[0])
         raise InputError(
-            f"{path}: {count} of {labels.size} pixels hold {unknown[0]}, expected 0 to {len(names)} and {VOID}: "
+            f"{path}: {count} of {labels.size} pixels hold {unknown[0]}, expected 0 to {len(voc.names)} and {VOID}: "
             f"{remedy(path)}, or say with --colours which values (as n,n,n) mean what"
         )
     return np.where(labels == VOID, 1, labels).astype(np.uint8) if binary else labels.astype(np.uint8)

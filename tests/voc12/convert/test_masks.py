@@ -112,7 +112,11 @@ def test_folders_suffixes_and_lists(tmp_path, picture, convert, content):
 @pytest.mark.parametrize(
     ("name", "image", "expected"),
     [
-        ("a.png", Image.fromarray(np.full((2, 3), 52, np.uint8)), "a.png: holds 52, a grey level of VOC's"),
+        (
+            "a.png",
+            Image.fromarray(np.full((2, 3), 52, np.uint8)),
+            "a.png: holds 52, expected 0 to 20 and 255",
+        ),
         ("a.png", Image.fromarray(np.full((2, 3), 51, np.uint8)), "a.png: 6 of 6 pixels hold 51, expected 0 to 20"),
         ("a.png", Image.fromarray(np.full((2, 3), 300, np.uint16)), "hold 300"),
         ("a.png", Image.new("RGB", (3, 2), (1, 2, 3)), "1,2,3 at row 0, column 0"),

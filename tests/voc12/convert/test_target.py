@@ -147,6 +147,14 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writ
     assert files(killed) == files(whole)
 
 
+def test_workers_change_nothing(source, convert):
+    alone, together = (
+        convert("labelme", source, f"--num_workers={workers}", "--copy", target=str(workers)) for workers in (0, 3)
+    )
+    for path in (*alone.glob("*/*.*"), alone / "cls_labels.csv"):
+        assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes()
+
+
 def test_another_conversion_is_refused_until_it_may_be_overwritten(source, convert, refused, content, tmp_path):
     convert("labelme", source)
     (source / "class_names.txt").write_text("_background_\negg\nball\n")
