@@ -18,6 +18,7 @@ import torch
 
 from misc.formats.cam_file import read_cam
 from misc.formats.images import read_label_map
+from run_sample import main
 from tests.conftest import PROJECT
 from tests.pretended_cuda.device import VERSION
 from tests.test_chain import only
@@ -220,6 +221,33 @@ def test_a_training_on_a_card_goes_on_where_it_was(run_on_card, tiny_args, tmp_p
     assert "going on after step 2 of 4" in (tmp_path / "log.log").read_text()
     for name, tensor in weights["undisturbed"].items():
         assert torch.equal(tensor, weights["interrupted"][name]), name
+
+
+def test_two_processes_on_a_card_each(environment, tiny_args, tmp_path):
+    """Who takes which card, what goes by NCCL and what by gloo, and the weights that one process makes."""
+
+    def arguments(name: str, device: str) -> list[str]:
+        path = tmp_path / name / "cam.pth"
+        return [*tiny_args(device=device, cam_weights_name=path, cam_learning_rate=0.1), *only("train_cam")]
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    account = tmp_path / "account"
+    done = subprocess.run(
+        [*torchrun, "-m", "tests.pretended_cuda.run", str(account), *arguments("two", "cuda")],
+        cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        found = json.loads(Path(f"{account}{rank}").read_text())
+        assert found["cards"] == [f"cuda:{rank}"]
+        exchanged = found["exchanged"]
+        assert [entry for entry in exchanged if entry[0] == "new_group"] == [["new_group", "nccl", 1800]]  # no week
+        networks = [entry for entry in exchanged if entry[0] == "DistributedDataParallel"]
+        assert networks == [["DistributedDataParallel", f"cuda:{rank}"]]
+        assert {entry[1] for entry in exchanged if entry[0] == "all_reduce"} == {"cpu", "cuda"}
+    assert main(arguments("one", "cpu")) == 0
+    ours, theirs = (tensors(tmp_path / name / "cam.pth") for name in ("two", "one"))
+    assert max(float((ours[key].float() - theirs[key].float()).abs().max()) for key in ours) <= 1e-5
 
 
 REFUSED = {

@@ -10,7 +10,7 @@ palette PNGs of class numbers. Interrupted, the same command goes on and keeps w
 import argparse
 from pathlib import Path
 
-from misc.config import available_cores
+from misc.cores import available_cores
 from misc.errors import InputError
 from misc.run.arguments import OneLineParser, whole_number
 from misc.run.process import guarded, run_command, say
