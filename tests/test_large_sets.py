@@ -20,7 +20,7 @@ from misc.formats.compact_cam import ScaleMaps
 from misc.formats.images import write_grey
 from misc.run.chain import look, run_chain
 from run_sample import STEPS
-from voc12.first_look import MAPS_LOOKED_AT
+from voc12.saliency_look import MAPS_LOOKED_AT
 
 COCO = 82_000  # images of train2014 that show a class
 MOST_LINKS = 20_000  # images for one file, of which a step writes three; some file systems allow 65,000 links

@@ -17,7 +17,8 @@ FEW = 2  # images that contradict: fewer may be slips of whoever labelled them
 ENOUGH = 5  # images of which most, not all, contradict: in smaller sets that may be chance
 MANY = 0.2  # share of the images from which on contradictions are told
 CONVERT = "python -m voc12.convert masks"
-TO_COCO = f"1 to 90 for 80 classes: {CONVERT} renumbers them"
+BY_VALUES = f"{CONVERT} with --colours FILE renumbers them, its lines being names and values as n,n,n"
+TO_COCO = "that run from 1 to 90 for 80 classes: python -m voc12.convert coco makes masks of the annotations"
 
 
 class Shown(NamedTuple):
@@ -52,20 +53,25 @@ class Source(NamedTuple):
     class_names   in the order of their numbers
     names_file    that lists them
     labels_file   of the image labels; None: annotations in XML
+    ending        what follows an ID in the name of a mask
     """
 
     masks: str
     class_names: Sequence[str]
     names_file: str
     labels_file: str | None = None
+    ending: str = ".png"
 
     def mask(self, image_id: str) -> str:
-        return f"{self.masks}/{image_id}.png"
+        return f"{self.masks}/{image_id}{self.ending}"
 
     def names(self, numbers: frozenset[int]) -> str:
         """The names of classes from 1, numbers without one as they are."""
         known = self.class_names
         return ", ".join(known[n - 1] if 1 <= n <= len(known) else str(n) for n in sorted(numbers)) or "none"
+
+
+Check = Callable[[Sequence[Shown], Source], Finding | None]
 
 
 class Reading(NamedTuple):
@@ -103,8 +109,12 @@ def class_findings(shown: Sequence[Shown], source: Source) -> list[Finding]:
         coco_without_labels,
         other_palette,
     )
-    found = (check(shown, source) for check in checks) if shown else ()
-    return [finding for finding in found if finding is not None][:1]
+    return _first(checks, shown, source)
+
+
+def label_findings(shown: Sequence[Shown], source: Source) -> list[Finding]:
+    """Of that, what only the image labels tell: for masks that a network made, which may miss what there is."""
+    return _first((other_numbers, disjoint), shown, source)
 
 
 def void_alone(shown: Sequence[Shown], source: Source) -> Finding | None:
@@ -115,7 +125,7 @@ def void_alone(shown: Sequence[Shown], source: Source) -> Finding | None:
     text = (
         f"255 is the only number beside 0 in {len(hit)} of {len(shown)} masks looked at, such as "
         f"{source.mask(hit[0].image_id)}: 255 is void, not a class; the classes are 1 to {len(source.class_names)}: "
-        f"{CONVERT} writes them"
+        f"for one class, {CONVERT} with --binary writes them"
     )
     return Finding(text, fatal=not any(one.numbers for one in shown))
 
@@ -166,11 +176,12 @@ def readings(source: Source) -> list[Reading]:
         Reading(
             "those of the labels by the colours, not by the numbers",
             lambda shown: shown.by_colour,
-            f"the palette is in another order than VOC's: {CONVERT} takes the colours",
+            f"the palette is in another order than VOC's: {CONVERT} with --colours voc goes by them",
         ),
     ]
     if len(source.class_names) == len(COCO_IDS):
-        ways.append(Reading("the labels' as COCO's category IDs", _coco_classes, TO_COCO))
+        name = "those of the labels in COCO's category IDs"
+        ways.append(Reading(name, _coco_classes, f"IDs {TO_COCO}"))
     return ways
 
 
@@ -237,9 +248,14 @@ def other_palette(shown: Sequence[Shown], source: Source) -> Finding | None:
         return None
     text = (
         f"{len(hit)} of {len(shown)} masks looked at, such as {source.mask(hit[0].image_id)}, have VOC's colours at "
-        f"other numbers than VOC: if the colours are right, {CONVERT} takes them"
+        f"other numbers than VOC: if the colours are right, {CONVERT} with --colours voc goes by them"
     )
     return Finding(text, fatal=False)
+
+
+def _first(checks: Sequence[Check], shown: Sequence[Shown], source: Source) -> list[Finding]:
+    found = (check(shown, source) for check in checks) if shown else ()
+    return [finding for finding in found if finding is not None][:1]
 
 
 def _shifted(by: int) -> Callable[[Shown], frozenset[int] | None]:
@@ -265,13 +281,13 @@ def _cause_of_range(numbers: frozenset[int], source: Source) -> str:
     if classes == len(COCO_IDS) and numbers <= set(COCO_IDS):
         return f"are these COCO's category IDs, {TO_COCO}"
     if numbers <= _greys_of_colours(classes):
-        return f"these are the colours of VOC's classes, turned grey: {CONVERT} takes them back"
+        return "these are VOC's colours turned grey, some of them alike: take the masks in colour, or as class numbers"
     step = reduce(gcd, numbers)
     if step > 1 and highest // step <= classes:
-        return f"all are multiples of {step}, spread out to be seen? {CONVERT} divides them"
+        return f"all are multiples of {step}, spread out to be seen? {BY_VALUES}"
     if highest <= classes + 2:
         return f"do masks count the background as a class, or lacks {source.names_file} a name?"
-    return f"are these masks of other classes, or of objects (SegmentationObject)? {CONVERT} renumbers them"
+    return f"are these masks of other classes, or of objects (SegmentationObject)? {BY_VALUES}"
 
 
 def _greys_of_colours(classes: int) -> set[int]:

@@ -1,4 +1,4 @@
-"""A look at the values of masks and saliency maps before anything is made of them, of a sample where there are many."""
+"""A look at the values of masks before anything is made of them, of a sample where there are many."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,10 @@ from misc.formats.images import image_size, open_image, read_label_map
 from misc.formats.palette import voc_palette
 from misc.formats.quick_look import image_fault
 from misc.run.parallel import ordered_map
-from voc12.contradictions import CONVERT, ENOUGH, Finding, Shown, Source, class_findings
+from voc12.contradictions import CONVERT, Finding, Shown, Source, class_findings
 
 MASKS_LOOKED_AT = 500  # more take as long as the rest of the first look
-MAPS_LOOKED_AT = 100
 MOST_COLOURS = 256  # of a mask in colours; a photograph has more
-BRIGHT, DARKER = (
-    0.75,
-    0.05,
-)  # shares of a saliency map's highest value: its border's, and by how much it is darker inside
 
 Item = TypeVar("Item")
 Labels = Callable[[str], Sequence[int] | np.ndarray]
@@ -72,8 +67,9 @@ def misplaced_mask(path: Path) -> str:
     other = next(path.parent.glob(f"{escape(path.stem)}.*"), None)
     if other is None:
         return ""
-    why = "JPEG changes class numbers" if other.suffix.lower() in (".jpg", ".jpeg") else "a mask is a PNG"
-    return f"{other.name!r} is there, but {why}: {CONVERT} writes masks; or "
+    if other.suffix.lower() in (".jpg", ".jpeg"):
+        return f"{other.name!r} is there, but JPEG changes class numbers: make PNGs where the masks were drawn; or "
+    return f"{other.name!r} is there, but a mask is a PNG: {CONVERT} makes them; or "
 
 
 def look_at_masks(masks: Masks, *, workers: int) -> list[Finding]:
@@ -117,9 +113,12 @@ def kind_of_mask(path: Path) -> str:
     colours = image.convert("RGB").getcolors(MOST_COLOURS)
     if colours is None:
         return f"are pictures of many colours ({image.mode}), not class numbers: no masks, or damaged by JPEG"
-    known = all(colour in number_of_colour() for _, colour in colours)
-    whose = "VOC's colours" if known else "colours of one's own"
-    return f"are in {whose} ({image.mode}), not class numbers: {CONVERT} makes these of them"
+    if all(colour in number_of_colour() for _, colour in colours):
+        return f"are in VOC's colours ({image.mode}), not class numbers: {CONVERT} makes these of them"
+    return (
+        f"are in colours ({image.mode}), not class numbers: {CONVERT} makes these of them with --colours FILE, its "
+        "lines being names and r,g,b"
+    )
 
 
 def _image_size(masks: Masks, image_id: str) -> tuple[int, int] | None:
@@ -183,91 +182,3 @@ def _sizes(seen: Sequence[Seen], masks: Masks) -> list[Finding]:
         f"{masks.path(image_id)} ({width}×{height}, image {image_width}×{image_height}): {cause}"
     )
     return [Finding(text, fatal=True)]
-
-
-class Map(NamedTuple):
-    """What was seen of one saliency map, in its own range.
-
-    border, inside  means of its outermost pixels and of the rest
-    coloured        whether its channels differ
-    """
-
-    lowest: float
-    highest: float
-    border: float
-    inside: float
-    coloured: bool
-
-    @property
-    def constant(self) -> bool:
-        return self.lowest == self.highest
-
-    @property
-    def inverted(self) -> bool:
-        """Bright all around and darker inside; an object that fills an image is not."""
-        around = self.border >= BRIGHT * self.highest
-        return not self.constant and around and self.inside <= self.border - DARKER * self.highest
-
-
-def look_at_saliency(
-    ids: Sequence[str], path: Callable[[str], Path], folder: Path, *, workers: int
-) -> tuple[int, list[Finding]]:
-    """Read the saliency maps, or MAPS_LOOKED_AT of them. Returns how many, and what most of them have wrong.
-
-    path      ID → saliency map
-    folder    as the texts name it
-    """
-    found = ordered_map(lambda i: see_saliency(path(i)), spread(ids, MAPS_LOOKED_AT), workers=workers)
-    maps = [one for one in found if one is not None]
-    return len(maps), saliency_findings(maps, folder)
-
-
-def see_saliency(path: Path) -> Map | None:
-    """Look at one map; None if it cannot be read, which is told elsewhere."""
-    try:
-        image = open_image(path)
-    except InputError:
-        return None
-    coloured = image.mode not in ("L", "1", "F", "LA") and not image.mode.startswith("I")
-    values = np.asarray(image.convert("RGB") if coloured else image)
-    if values.ndim == 3:
-        coloured = coloured and bool(np.ptp(values, axis=2).max() > 0)
-        values = values[:, :, 0] if not coloured else values.mean(axis=2)
-    values = values.astype(np.float32)
-    height, width = values.shape
-    rim = max(1, min(height, width) // 20)
-    inner = values[rim : height - rim, rim : width - rim]
-    total, within = values.sum(dtype=np.float64), inner.sum(dtype=np.float64)
-    border = (total - within) / (values.size - inner.size)
-    inside = within / inner.size if inner.size else border
-    return Map(float(values.min()), float(values.max()), float(border), float(inside), coloured)
-
-
-def saliency_findings(maps: Sequence[Map], folder: Path) -> list[Finding]:
-    """What most saliency maps of a folder have wrong."""
-    blank = sum(one.constant and one.highest == 0 for one in maps)
-    flat = sum(one.constant and one.highest != 0 for one in maps)
-    inverted = sum(one.inverted for one in maps)
-    told = (
-        (
-            flat,
-            "hold one value everywhere: they tell no object; name another folder (--saliency_dir), or use --method bes",
-            True,
-        ),
-        (blank, "are blank: those images get the rules of BES", False),
-        (
-            inverted,
-            "are inverted, bright at the border and darker inside: salient is bright; write 255 - value",
-            inverted == len(maps) or inverted >= ENOUGH,
-        ),
-        (
-            sum(one.coloured for one in maps),
-            "are in colour: are they photographs, masks or heat maps? A saliency map is grey",
-            False,
-        ),
-    )
-    return [
-        Finding(f"{folder}: {count} of {len(maps)} saliency maps looked at {text}", fatal)
-        for count, text, fatal in told
-        if count > len(maps) / 2
-    ]

@@ -21,7 +21,7 @@ from net.deeplab_v2 import DeepLabV2
 from net.deeplab_weights import initial_network, trained_network
 from step.shared import paths
 from step.shared.data import DataSet
-from step.shared.values import look_at_truth
+from step.shared.values import compare_with_labels, look_at_truth
 from voc12.datasets import read_mask
 from voc12.first_look import misplaced_mask, spread
 from voc12.image_set import other_truth
@@ -53,6 +53,7 @@ class MasksToLearnFrom(Input):
             "masks to learn from looked at", looked_at, partial(read_mask_of, self.args, self.data)
         ):
             preflight.attempt(partial(check_background, self.args, self.data, looked_at))
+            compare_with_labels(preflight, self.data, looked_at, partial(paths.deeplab_mask, self.args))
 
     def folder(self) -> Folder:
         place = Path(self.args.deeplab_mask_dir_or_default)

@@ -1,6 +1,6 @@
 """What is read of ground truth and saliency maps before the first step: their values, not only their headers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,24 +9,17 @@ from misc.errors import InputError
 from misc.formats.images import ON_ITS_SIDE, image_size, on_its_side
 from misc.run.preflight import Preflight
 from step.shared.data import DataSet
-from voc12.contradictions import Finding, Source
-from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, look_at_saliency, spread
+from voc12.contradictions import Finding, Source, label_findings
+from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, see_mask, spread
+from voc12.saliency_look import look_at_saliency
 
 
 def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
     """Look at the masks of the images that have one, and compare them with the image labels, where there are any."""
     given = given_files(preflight, {image_id: data.root.truth(image_id) for image_id in ids})
-    labels = labels_of(data)
-    try:
-        source = Source(
-            str(data.root.truth("ID").parent),
-            data.class_names,
-            data.class_names_file,
-            str(data.labels.path) if labels and data.labels.path else None,
-        )
-    except InputError:  # no class names; told by those who ask for them
+    masks = masks_of(data, given, data.root.truth)
+    if masks is None:
         return
-    masks = Masks(given, data.root.truth, data.root.image, labels, source)
 
     def look() -> None:
         preflight.notice(f"ground truth: {min(len(given), MASKS_LOOKED_AT)} of {len(ids)} masks looked at")
@@ -34,6 +27,26 @@ def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> No
 
     if given:
         preflight.attempt(look, once=f"values of ground truth {hash(tuple(given))}")
+
+
+def compare_with_labels(preflight: Preflight, data: DataSet, ids: Sequence[str], path: Callable[[str], Path]) -> None:
+    """Compare masks that a network made, or anybody, with the image labels."""
+    masks = masks_of(data, ids, path)
+    if masks is not None and masks.labels is not None:
+        seen = [see_mask(masks, image_id).shown for image_id in ids]
+        tell(preflight, label_findings([shown for shown in seen if shown is not None], masks.source))
+
+
+def masks_of(data: DataSet, ids: Sequence[str], path: Callable[[str], Path]) -> Masks | None:
+    """Masks, and the image labels to compare them with; None without class names, which others miss."""
+    labels = labels_of(data)
+    try:
+        labels_file = str(data.labels.path) if labels and data.labels.path else None
+        folder, ending = str(path("").parent), path("").name
+        source = Source(folder, data.class_names, data.class_names_file, labels_file, ending)
+    except InputError:
+        return None
+    return Masks(ids, path, data.root.image, labels, source)
 
 
 def look_at_saliency_maps(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
