@@ -35,7 +35,6 @@ pytestmark = [
 ]
 
 IMAGES = 4  # of the tiny set, to train on and to make masks of
-SCALES = 4  # of make_cam, published
 DEEPLAB = {
     "deeplab": "true", "deeplab_depth": 50, "deeplab_steps": 2, "deeplab_batch_size": 2, "deeplab_iter_size": 2,
     "deeplab_crop_size": 65,
@@ -61,21 +60,12 @@ WAITS = {
         "sync step/train_cam.py:validation_loss",
         "upload step/train_cam.py:validation_loss",
     },
-    "make_cam": LOADING | {"download step/make_cam.py:maps_of_scales", "upload step/make_cam.py:maps_of_scales"},
+    "make_cam": LOADING,
     "make_boundary_label": CRF,
     "train_sbe_boundary": LOADING | SAVING | RECORDS,
-    "make_sem_seg": LOADING | CRF | {
-        "download step/make_sem_seg.py:propagate",
-        "download step/make_sem_seg.py:propagated_scores",
-        "sync step/make_sem_seg.py:propagate",
-        "upload misc/method/stencil.py:_paths",
-        "upload step/make_sem_seg.py:propagate",
-    },
+    "make_sem_seg": LOADING | CRF | {"upload misc/method/stencil.py:_paths"},
     "train_deeplab": LOADING | RECORDS | {"download net/deeplab_weights.py:save_network"},
-    "make_deeplab_seg": LOADING | CRF | {
-        "download step/make_deeplab_seg.py:label_probabilities",
-        "upload step/make_deeplab_seg.py:label_probabilities",
-    },
+    "make_deeplab_seg": LOADING | CRF,
 }  # fmt: skip
 
 
@@ -194,8 +184,8 @@ def test_kernels_of_a_walk(both):
 def test_copies_and_waits_of_an_image_in_make_cam(both):
     account = both.steps["make_cam"]
     uploads = count(account, "upload", "", but="to_device") - account.get("upload misc/pixels.py:_constants", 0)
-    assert uploads / IMAGES <= SCALES + 1  # each scale, and the classes
-    assert count(account, "download", "") / IMAGES <= SCALES
+    assert uploads / IMAGES <= 4  # 2: all scales in one, and the classes
+    assert count(account, "download", "") / IMAGES <= 1  # all maps in one
     assert count(account, "sync", "") == 0
 
 
