@@ -14,11 +14,12 @@ from pathlib import Path
 
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
+from misc.formats.images import image_size
 from voc12.class_names import BACKGROUND, IGNORED
 from voc12.convert.image_folder import ImageFolder, place_name
 from voc12.convert.instances import Instances, read_instances, sound
 from voc12.convert.outlines import Annotation, check_pycocotools, classes_of, paint
-from voc12.convert.source import NO_JPEG_OR_PNG, TEST, TRAIN, VAL, Found, SourceImage, folder_of, shown_size
+from voc12.convert.source import NO_JPEG_OR_PNG, TEST, TRAIN, VAL, Found, SourceImage, folder_of
 from voc12.image_set import IMAGE_ENDINGS
 
 # where tools put the file; the first pattern that fits anything counts
@@ -180,7 +181,7 @@ def _add(
         if path is None or path.suffix.lower() not in IMAGE_ENDINGS:
             left_out.setdefault(NO_JPEG_OR_PNG if path else MISSING, []).append(image.file_name)
             continue
-        size = image.size or shown_size(path)
+        size = image.size or image_size(path)
         picture = pictures.setdefault(path, Picture(image.file_name, size))
         annotations, complete = sound(given, size, instances.categories, image.file_name, left_out)
         picture.annotations += annotations

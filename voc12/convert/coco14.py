@@ -17,10 +17,10 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
-from misc.formats.images import read_label_map
+from misc.formats.images import image_size, read_label_map
 from voc12.convert.instances import Image, Instances, read_instances, sound
 from voc12.convert.outlines import Order, check_pycocotools, classes_of, paint
-from voc12.convert.source import TRAIN, VAL, Found, SourceImage, folder_of, shown_size
+from voc12.convert.source import TRAIN, VAL, Found, SourceImage, folder_of
 
 YEARS = ("2014", "2017")
 PARTS = (TRAIN, VAL)
@@ -176,7 +176,7 @@ def _source_image(
     left_out: dict[str, list[str]],
 ) -> SourceImage:
     numbers = {category: rank for rank, category in enumerate(instances.categories, start=1)}
-    size = image.size or shown_size(path)
+    size = image.size or image_size(path)
     given = instances.annotations.get(image.id, [])
     annotations, _ = sound(given, size, instances.categories, image.file_name, left_out)
     mask: Callable[[], np.ndarray] = partial(paint, annotations, numbers, size, **recipe._asdict())

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from misc.formats.images import ON_THE_SIDE, exif_orientation
 from voc12.image_set import IMAGE_ENDINGS, nfc, read_list
 from voc12.list_forms import ids_of
 
@@ -165,20 +164,9 @@ def refuse_collisions(names: Iterable[str]) -> None:
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image's pixels as its file stores them."""
-    return _sizes(path)[0]
-
-
-def shown_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image as it is shown: turned as its EXIF orientation says."""
-    return _sizes(path)[1]
-
-
-def _sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(H, W) of an image's pixels as its file stores them; as it is shown: misc.formats.images.image_size."""
     try:
         with Image.open(path) as image:
-            stored = image.height, image.width  # of a TIFF, Pillow says the sides as they are shown
-            turned = exif_orientation(image) in ON_THE_SIDE
+            return image.height, image.width
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
-    return stored, stored[::-1] if turned else stored

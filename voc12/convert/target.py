@@ -11,13 +11,12 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files import remove, remove_abandoned, replacing
-from misc.formats.images import read_label_map, write_mask
+from misc.formats.images import image_size, read_label_map, write_mask
 from misc.run.parallel import parallel_map
 from voc12.class_names import check_class_names
 from voc12.convert.source import (
     Found,
     SourceImage,
-    shown_size,
     stored_size,
     values_in,
 )
@@ -114,7 +113,7 @@ class Target:
         try:
             finished = self._finished(image, path)
             labels = finished if finished is not None else image.mask() if image.mask else None
-            size = shown_size(image.path)
+            size = image_size(image.path)
             if labels is not None:
                 _check_mask(labels, image, size, len(found.class_names))
         except InputError as error:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
+from misc.formats.images import image_size
 from misc.run.preflight import Preflight
 from tests.conftest import PROJECT
 from tests.voc12.convert.conftest import tree
@@ -23,7 +24,6 @@ from voc12.convert.source import (
     images_in,
     refuse_collisions,
     refuse_overlap,
-    shown_size,
     stored_size,
 )
 from voc12.convert.target import Target
@@ -281,7 +281,7 @@ def test_masks_are_of_the_image_as_shown(tmp_path, picture):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = picture(tmp_path / "images" / "turned.jpg", (2, 3), exif=exif)
-    assert stored_size(path) == (2, 3) and shown_size(path) == (3, 2)
+    assert stored_size(path) == (2, 3) and image_size(path) == (3, 2)
 
     def target_of(mask: np.ndarray) -> str:
         image = SourceImage("turned", path, lambda: mask.astype(np.uint8))
