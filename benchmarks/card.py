@@ -197,7 +197,8 @@ def median_seconds(call: Callable[[], Any], device: torch.device, *, repeats: in
 def facts(device: str, command: str) -> dict[str, Any]:
     """What a reader has to know of the machine: `cards`, how many; `why` there is none; `rows`, names and values."""
     cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return {"cards": cards, "why": why_no_cuda() or "PyTorch sees no card", "rows": fact_rows(device, cards, command)}
+    why = "" if cards else why_no_cuda() or "PyTorch sees no card"
+    return {"cards": cards, "why": why, "rows": fact_rows(device, cards, command)}
 
 
 def fact_rows(device: str, cards: int, command: str) -> list[tuple[str, str]]:
