@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from misc.config import read_config
+from misc.errors import InputError
 from misc.formats.cam_file import read_cam
 from misc.formats.checkpoint import save_weights
 from misc.formats.compact_cam import ScaleMaps
@@ -103,3 +104,12 @@ def test_compact_files_hold_the_same_maps(tiny_args, tiny_voc, classifier, tmp_p
         assert compact.stat().st_size < published.stat().st_size / 5  # of tiny images, where the names count
         for found, expected in zip(read_cam(compact), read_cam(published), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_maps_that_are_not_finite_are_refused(tiny_args, tiny_voc, classifier, tmp_path, monkeypatch):
+    save_weights(classifier, tmp_path / "cam.pth")
+    monkeypatch.setattr(ResNet50CAM, "cam", lambda *of, apart: torch.full((1, 2, 2), torch.nan))
+    ids = read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")
+    with pytest.raises(InputError, match=f"maps of {ids[0]} are not finite"):
+        make(read_config(tiny_args(cam_weights_name=tmp_path / "cam.pth")), ids)
+    assert not list(tmp_path.glob("cam_out_dir/*.npy"))

@@ -3,10 +3,12 @@ import pytest
 import torch
 
 from misc.config import Config
+from misc.errors import InputError
 from misc.formats.images import read_label_map
 from misc.formats.score_file import read_scores, write_scores
 from misc.method.masks import classes_of, strongest
-from step.make_sem_seg import Propagated, mask_paths, propagated_scores, refine_and_save
+from misc.run.pinned import Download
+from step.make_sem_seg import Propagated, Walked, finish, mask_paths, propagated_scores, refine_and_save
 from step.shared.data import DataSet
 
 
@@ -48,3 +50,11 @@ def test_no_class_and_no_evidence_give_background():
     _, blank = propagated_scores(torch.zeros(2, 3, 4), edge, size, beta=5, exp_times=8)
     assert nothing_s4.shape == (0, 3, 4) and nothing.shape == (0, *size) and np.isfinite(blank).all()
     assert not strongest(nothing, 0.21).any() and not strongest(blank, 0.21).any()
+
+
+def test_boundaries_that_are_not_finite_are_refused_before_anything_is_written(tmp_path):
+    args = Config(voc12_root=str(tmp_path), sem_seg_out_dir=str(tmp_path / "sem_seg"), bes_weights_name="net.pth")
+    download = Download(torch.full((2, 3), torch.nan), torch.zeros(8, 12, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"^net\.pth: .*boundaries of a are not finite"):
+        finish(Walked("a", download, np.array([1]), ()), args=args, data=DataSet(args))
+    assert not (tmp_path / "sem_seg").exists()
