@@ -25,10 +25,6 @@ SWITCH_TYPES = (bool, bool | None)
 # about its work. None of these changes what a finished file holds; the content of what is read enters by its digest.
 DATA, FILES, RUN = "data", "files", "run"
 
-# What crf_backend auto is on CUDA: the card, or as many cores as there are workers. It changes labels at ties only, and
-# this line is all there is to change, but for docs/settings.md.
-CRF_ON_CUDA: Literal["torch", "c"] = "torch"
-
 # the steps that run a network
 CONVOLUTIONS = (
     "train_backbone make_saliency train_cam make_cam train_sbe_boundary make_sem_seg train_deeplab make_deeplab_seg"
@@ -151,7 +147,7 @@ class Config:
     crf_backend: Literal["auto", "c", "torch", "pydensecrf"] = setting(
         "auto",
         "Who computes the dense CRFs: C on the cores of the CPU, torch on the device, pydensecrf where it is "
-        f"installed; auto: c, but {CRF_ON_CUDA} on CUDA, and torch without a C compiler.",
+        "installed; auto: c, but torch in make_deeplab_seg on CUDA, and torch without a C compiler.",
         of=RUN,
     )
     eval_backend: Literal["own", "chainercv"] = setting(

@@ -48,7 +48,7 @@ def plan(args: Config) -> Plan:
     data, images = DataSet(args), ImageList(args.deeplab_infer_list_or_default)
     return Plan(
         ids=images.ids,
-        reads=[images, Images(data, images.ids), DeepLabCheckpoint(args, data), CRFBackend(args)],
+        reads=[images, Images(data, images.ids), DeepLabCheckpoint(args, data), CRFBackend(args, of_network=True)],
         makes=PerImage(
             partial(mask_paths, args),
             leftovers=[*table_paths(paths.prediction_scores_json(args)), paths.submission(args)],

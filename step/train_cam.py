@@ -45,6 +45,7 @@ def plan(args: Config) -> Plan:
             Backbone(args.backbone_weights),
         ],
         makes=OneFile(Path(args.cam_weights_name), leftovers=[unfinished_path(args.cam_weights_name)]),
+        version=2,  # 1 took photographs as stored, whatever their EXIF orientation says
     )
 
 

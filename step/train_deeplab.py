@@ -63,6 +63,7 @@ def plan(args: Config) -> Plan:
             *watched,
         ],
         makes=OneFile(Path(args.deeplab_weights_name), leftovers=[unfinished_path(args.deeplab_weights_name)]),
+        version=2,  # 1 took photographs as stored, whatever their EXIF orientation says
     )
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from misc.config import CRF_ON_CUDA
 from misc.crf.filters import Filters
 from misc.errors import InputError
 
@@ -44,9 +43,9 @@ class DenseCRF:
     srgb       its reach in colours, of 255; `compat` its weight
     gaussian   reach in pixels, and weight, of the filter that sees positions only
     backend    "c": on one thread of a CPU, without Python's lock; "torch": on `device`; "pydensecrf": the published
-               code's; "auto": c, but CRF_ON_CUDA where `device` is CUDA, and torch where there is no C compiler. All
-               give the same labels, but for ties in float32.
-    device     a torch.device or its name
+               code's; "auto": c, and torch where there is no C compiler. All give the same labels, but for ties in
+               float32.
+    device     of the backend torch: a torch.device or its name
     Source     Krähenbühl & Koltun, NeurIPS 2011; parameters as in IRN. Kernels are normalised symmetrically.
     Raises     ValueError for another image, number of labels or reach than these; InputError where a backend asked
                for is not there.
@@ -131,7 +130,7 @@ def unary_from_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(probabilities, SMALLEST_PROBABILITY, dtype=np.float32))
 
 
-def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") -> BackendName:
+def resolve_backend(backend: BackendName) -> BackendName:
     """The backend that is meant, for a manifest: never "auto".
 
     Raises    InputError where a backend is asked for by name and is not there.
@@ -139,9 +138,7 @@ def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") 
     from misc.crf import c_backend, pydensecrf_backend
 
     if backend == "auto":
-        if not c_backend.available():
-            return "torch"
-        return CRF_ON_CUDA if str(device).startswith("cuda") else "c"
+        return "c" if c_backend.available() else "torch"
     if backend == "c" and not c_backend.available():
         raise InputError(
             "the dense CRF's backend c needs a C compiler, and there is none that compiles it: install one, name it in "
@@ -155,7 +152,7 @@ def resolve_backend(backend: BackendName, device: "torch.device | str" = "cpu") 
 def _backend(
     image: np.ndarray, n_labels: int, filters: Filters, backend: BackendName, device: "torch.device | str"
 ) -> Backend:
-    match resolve_backend(backend, device):
+    match resolve_backend(backend):
         case "c":
             from misc.crf.c_backend import CBackend
 

@@ -30,7 +30,6 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 ON_THE_SIDE = (5, 6, 7, 8)  # height and width change places
-LOOKED_AT = 4096  # bytes, in which the EXIF of a photograph begins
 ON_ITS_SIDE = (
     ": its two sides are swapped, as where one program turns a photograph as its EXIF orientation says and another "
     "does not; here images are turned (docs/data.md)"
@@ -106,22 +105,6 @@ def read_image(path: str | Path) -> np.ndarray:
         grey = np.asarray(image).astype(np.uint32)
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)  # 65535 becomes 255
     return np.array(image.convert("RGB"))
-
-
-def read_otherwise(path: str | Path) -> str:
-    """How `read_image` departs from the pixels as they are stored, in a word for a manifest; mostly an empty text."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(LOOKED_AT)
-        deep_png = start.startswith(b"\x89PNG") and start[24:26] == b"\x10\0"  # 16 bits, grey
-        if not (deep_png or b"Exif\0\0" in start or b"eXIf" in start or b"EXIF" in start):
-            return ""
-        with Image.open(path) as image:
-            orientation = exif_orientation(image)
-    except UNREADABLE:  # told elsewhere
-        return ""
-    notes = [f"EXIF orientation {orientation}"] * (orientation != 1) + ["16 bits scaled to 8"] * deep_png
-    return ", ".join(notes)
 
 
 def read_saliency(path: str | Path, size: tuple[int, int]) -> tuple[np.ndarray, bool]:

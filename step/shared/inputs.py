@@ -12,7 +12,6 @@ from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.confusion import confusion_counter
 from misc.formats.checkpoint import load_backbone, load_network
-from misc.formats.images import read_otherwise
 from misc.formats.quick_look import image_fault, photograph_fault
 from misc.run.distributed import launched
 from misc.run.plan import Folder, Input
@@ -56,10 +55,8 @@ class Images(Input):
     def look(self, preflight: Preflight) -> None:
         preflight.reads("images", map(self.data.root.image, self.ids), probe=photograph_fault, remedy=near_miss)
 
-    def parts(self, image_id: str) -> list[Path | str]:
-        path = self.data.root.image(image_id)
-        note = read_otherwise(path)  # earlier versions did not turn images: what they made of these is stale
-        return [path, note] if note else [path]
+    def parts(self, image_id: str) -> list[Path]:
+        return [self.data.root.image(image_id)]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from misc.config import CRF_ON_CUDA
 from misc.crf import c_backend, pydensecrf_backend
 from misc.crf.dense_crf import DenseCRF, resolve_backend, unary_from_probabilities
 from misc.errors import InputError
@@ -202,8 +201,6 @@ def test_a_vertex_of_many_pixels_and_a_kept_lattice():
 
 
 def test_which_backend(monkeypatch):
-    if c_backend.available():
-        assert resolve_backend("auto", torch.device("cuda:0")) == CRF_ON_CUDA
     assert resolve_backend("auto") == ("c" if c_backend.available() else "torch")
     monkeypatch.setattr(c_backend, "available", lambda: False)
     assert resolve_backend("auto") == "torch"
@@ -215,7 +212,7 @@ def test_which_backend(monkeypatch):
 
 def test_pydensecrf_is_taken_where_it_is_asked_for():
     pytest.importorskip("pydensecrf")
-    assert resolve_backend("pydensecrf", "cuda") == "pydensecrf"
+    assert resolve_backend("pydensecrf") == "pydensecrf"
 
 
 def test_pydensecrf_that_is_not_there(monkeypatch):

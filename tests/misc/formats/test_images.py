@@ -14,7 +14,6 @@ from misc.formats.images import (
     open_image,
     read_image,
     read_label_map,
-    read_otherwise,
     read_saliency,
     software_of,
     write_grey,
@@ -118,7 +117,6 @@ def test_an_image_is_as_a_viewer_shows_it(tmp_path, orientation, shown, kind, mo
     if kind == "PNG" and mode == "L":
         np.testing.assert_array_equal(read_label_map(tmp_path / "a"), shown)
         np.testing.assert_array_equal(read_saliency(tmp_path / "a", np.shape(shown))[0], shown)
-        assert read_otherwise(tmp_path / "a") == (f"EXIF orientation {orientation}" if 1 < orientation < 9 else "")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -130,7 +128,6 @@ def test_a_photograph_of_a_phone_is_turned(tmp_path, orientation):
     found = read_image(tmp_path / "a.jpg")[8::16, 8::16, 0]
     np.testing.assert_allclose(found, SHOWN[orientation], atol=2)
     assert image_size(tmp_path / "a.jpg") == tuple(16 * side for side in np.shape(SHOWN[orientation]))
-    assert read_otherwise(tmp_path / "a.jpg") == (f"EXIF orientation {orientation}" if orientation > 1 else "")
 
 
 def test_an_orientation_in_xmp_is_no_exif(tmp_path):
@@ -147,7 +144,7 @@ def test_an_orientation_in_xmp_is_no_exif(tmp_path):
 def test_tiff_and_bmp(tmp_path, kind, mode):
     Image.fromarray(RAMP).convert(mode).save(tmp_path / "a", kind)
     np.testing.assert_array_equal(read_image(tmp_path / "a"), np.stack([RAMP] * 3, axis=2))
-    assert photograph_fault(tmp_path / "a") is None and read_otherwise(tmp_path / "a") == ""
+    assert photograph_fault(tmp_path / "a") is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -157,7 +154,6 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, kind):
     found = read_image(tmp_path / "a")
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.stack([[[0, 1, 128, 255, 0, 1, 254, 255]]] * 3, axis=2))
-    assert read_otherwise(tmp_path / "a") == ("16 bits scaled to 8" if kind == "PNG" else "")  # TIFF was never read
 
 
 @pytest.mark.parametrize("values", [RAMP.astype(np.int32), RAMP.astype(np.float32) / 255])
@@ -184,7 +180,7 @@ def test_damaged_exif_leaves_the_pixels(tmp_path):
     with pytest.raises(SyntaxError):
         iio.imread(tmp_path / "a.jpg", plugin="pillow")
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), whole)
-    assert image_size(tmp_path / "a.jpg") == (3, 4) and read_otherwise(tmp_path / "a.jpg") == ""
+    assert image_size(tmp_path / "a.jpg") == (3, 4)
 
 
 def test_a_path_is_no_address(tmp_path):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from misc.config import Config
@@ -79,17 +78,6 @@ def test_images(place):
     second.write_bytes(b"no image")
     missing, unreadable = problems(images)
     assert str(first) in missing and str(second) in unreadable
-
-
-def test_an_image_that_is_turned_has_another_digest(place):
-    """What earlier versions made of its pixels as they are stored is stale; of all others nothing is."""
-    path = place.root / "JPEGImages" / f"{place.ids[0]}.jpg"
-    exif = Image.Exif()
-    for orientation, expected in (1, [path]), (6, [path, "EXIF orientation 6"]):
-        exif[0x112] = orientation
-        with Image.open(path) as image:
-            image.copy().save(path, exif=exif)
-        assert inputs.Images(place.data, place.ids).parts(place.ids[0]) == expected
 
 
 def test_labels(place):
