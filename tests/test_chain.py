@@ -259,6 +259,7 @@ def test_a_demo_set_is_written_again_over_an_interrupted_one(own_copy, tiny_args
     assert main([*tiny_args(voc12_root=own_copy), *sizes, *SWITCHED_OFF]) == 0
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_with_the_masks_it_is_of(tiny_args, tmp_path, capsys):
     """Masks made anew are not left beside the scores of their predecessors."""
     assert main(tiny_args()) == 0

@@ -78,6 +78,7 @@ def test_a_part_that_fails_is_told_by_its_last_line(worker):
     assert last_line("a\n 10 %\r 20 %\r\n\n") == "20 %"
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_is_ended_with_what_it_started(worker, tmp_path):
     worker(
         "import pathlib, subprocess\n"

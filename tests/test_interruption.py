@@ -212,6 +212,7 @@ def test_a_full_disk(free, undisturbed, tiny_args, tmp_path):
     assert_same(kept / "disk", undisturbed(tiny_args))
 
 
+@pytest.mark.slow
 def test_finished_steps_are_not_done_again(undisturbed, tiny_args, tmp_path):
     out = shutil.copytree(undisturbed(tiny_args), tmp_path / "copy")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".pth", ".npy", ".png")}

@@ -176,6 +176,7 @@ def test_files_of_a_killed_run_are_opened_to_look_and_to_note_them(large):
     assert {counts[str(path)] for path in made} == {2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["the first look", "missing files", "a resumed run"])
 def test_nothing_grows_faster_than_the_number_of_images(large, monkeypatch, what):
     monkeypatch.setattr(

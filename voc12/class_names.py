@@ -43,7 +43,9 @@ def other_kind(path: str | Path, lines: list[str]) -> str:
     rows = [line for line in lines if not line.startswith("#")]
     if "label:color_rgb" in lines[0] or (rows and all(CVAT.fullmatch(row) for row in rows)):
         return "this is a label map of CVAT (python -m voc12.convert cvat reads it)"
-    if Path(path).suffix.lower() in OTHER_ENDINGS or lines[0].startswith(("{", "[", "<?xml", "<annotation", "item {", "image_id,")):
+    if Path(path).suffix.lower() in OTHER_ENDINGS or lines[0].startswith(
+        ("{", "[", "<?xml", "<annotation", "item {", "image_id,")
+    ):
         return "this is a table or another structured file"
     if all(COLOURS.fullmatch(line) for line in lines):
         return "this is a table of names and colours"

@@ -13,4 +13,5 @@ def test_docs_settings_is_current():
 
 
 def test_every_setting_has_a_row():
-    assert all(settings_page().count(f"| `{f.name}` |") == 1 for f in fields(Config))
+    page = settings_page()
+    assert all(page.count(f"| `{f.name}` |") == 1 for f in fields(Config))

@@ -143,6 +143,7 @@ def test_our_checkpoints_have_the_names_and_shapes_of_the_communitys(network, tm
         assert torch.equal(again.state_dict()[name], tensor)
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_make_another_network_than_the_communitys(small, tmp_path):
     save_network(small, tmp_path / "deeplab.pth")
     again = trained_network(tmp_path / "deeplab.pth", 4)

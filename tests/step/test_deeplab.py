@@ -117,6 +117,7 @@ def test_all_three(tiny_voc, deeplab_args, tmp_path, capsys):
     assert [name for name in at_once.keys() | step_by_step.keys() if at_once.get(name) != step_by_step.get(name)] == []
 
 
+@pytest.mark.slow
 def test_evaluation_and_report_of_predictions(tiny_voc, deeplab_args, finished_args, tmp_path):
     """Predictions that are the ground truth, but for a corner after the CRF; the masks of train are there as well."""
     for image_id in read_list(tiny_voc / "ImageSets" / "Segmentation" / "val.txt"):
@@ -315,6 +316,7 @@ def test_as_many_processes_as_one(processes, deeplab_args, program, tmp_path_fac
     assert histories[0] == pytest.approx(histories[1], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_amp_reaches_the_network_in_training_and_in_prediction(deeplab_args, tmp_path, monkeypatch):
     """bfloat16 moves the weights and the predictions a little, not much; float32 is kept in what is saved."""
     monkeypatch.setattr("misc.run.device.fault_of", lambda device, *, amp: None)  # emulated where the CPU has none

@@ -77,6 +77,7 @@ def test_the_curve_is_that_of_masks_made_at_each_threshold(tiny_voc, arguments, 
         assert curve["miou"][round(100 * threshold)] == pytest.approx(miou_of(confusion), abs=0.003)
 
 
+@pytest.mark.slow
 def test_scores_change_no_mask_and_may_be_added_later(arguments, tmp_path, capsys):
     assert main([*arguments(), *only("make_sem_seg", "eval_sem_seg")]) == 0
     assert "4 of 4 images lack scores, which make_sem_seg --save_scores keeps" in capsys.readouterr().out
@@ -107,6 +108,7 @@ def test_masks_of_another_threshold_are_noticed(arguments, capsys):
     assert "the masks were made at another sem_seg_bg_thres" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_threshold_chosen_on_another_list(tiny_voc, arguments, tmp_path, capsys):
     sweep_list = tiny_voc / "ImageSets" / "Segmentation" / "val.txt"
     steps = only("make_sem_seg", "eval_sem_seg")

@@ -195,6 +195,7 @@ def test_the_same_figure_is_the_same_file(tmp_path):
         assert set(image.info) == {"dpi"}  # no version, no time
 
 
+@pytest.mark.slow
 def test_neither_a_display_nor_a_users_style_is_asked_for(tmp_path):
     (tmp_path / "matplotlibrc").write_text("backend: TkAgg\nfont.size: 30\n")
     script = (

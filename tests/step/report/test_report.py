@@ -153,6 +153,7 @@ def test_nothing_to_report_on(tiny_args, tmp_path, capsys):
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_what_an_earlier_step_makes_can_be_reported_on(tiny_args, tmp_path):
     arguments = [*tiny_args(), *only("train_cam"), "--report_pass"]
     assert main(arguments) == 0
@@ -296,6 +297,7 @@ def test_the_choice_in_words():
     assert words_of_choice(100, 8) == "the 2 best, the 2 worst and 4 spread between"
 
 
+@pytest.mark.slow
 def test_threshold_curves_are_those_of_the_evaluations(finished_args, tmp_path):
     thresholds = tmp_path / "report" / "thresholds.png"
     assert main([*finished_args(), *only("eval_sem_seg"), "--report_pass"]) == 0  # there are no scores to sweep

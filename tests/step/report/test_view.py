@@ -35,6 +35,7 @@ def test_what_is_missing_leaves_its_place(finished_args, tmp_path):
     assert main(["demo_00001", *finished_args()]) == 0
 
 
+@pytest.mark.slow
 def test_through_the_interpreter(finished_args, tmp_path):
     command = [sys.executable, "-m", "step.report.view", "demo_00000", *finished_args()]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
