@@ -40,14 +40,16 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 def open_image(path: str | Path) -> Image.Image:
     """A decoded Pillow image, in whatever mode the file has."""
     try:
-        with Image.open(path) as image:
+        # a path to a TIFF without compression, Pillow maps into memory with the sides of the turned image
+        with open(path, "rb") as file, Image.open(file) as image:
             turn = TURNS.get(exif_orientation(image))
             image.load()
             return image if turn is None else image.transpose(turn)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from error
+        said = str(error).partition(" <_io.")[0]  # the path is told already
+        raise InputError(f"{path}: cannot be read as an image ({said})") from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -105,7 +105,9 @@ SHOWN = {
 
 
 @pytest.mark.parametrize(("orientation", "shown"), SHOWN.items())
-@pytest.mark.parametrize(("kind", "mode"), [("PNG", "L"), ("PNG", "I;16"), ("TIFF", "L"), ("WEBP", "RGB")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "L"), ("PNG", "I;16"), ("TIFF", "L"), ("TIFF", "I;16"), ("WEBP", "RGB")]
+)
 def test_an_image_is_as_a_viewer_shows_it(tmp_path, orientation, shown, kind, mode):
     exif = Image.Exif()
     exif[0x112] = orientation
@@ -114,7 +116,7 @@ def test_an_image_is_as_a_viewer_shows_it(tmp_path, orientation, shown, kind, mo
     image.save(tmp_path / "a", kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     np.testing.assert_array_equal(read_image(tmp_path / "a"), np.stack([shown] * 3, axis=2))
     assert image_size(tmp_path / "a") == np.shape(shown)
-    if kind == "PNG" and mode == "L":
+    if mode == "L":
         np.testing.assert_array_equal(read_label_map(tmp_path / "a"), shown)
         np.testing.assert_array_equal(read_saliency(tmp_path / "a", np.shape(shown))[0], shown)
 
