@@ -1,12 +1,13 @@
 """Image labels as IRN, PSA, SEAM, EPS and MCTformer keep them: `cls_labels.npy`, a dict of vectors, one an image.
 
-{image: (C,) vector, 1 where the image shows the class}, C the number of classes. An image is named by its ID, or by the
-number in it: 2007000032 is 2007_000032, and 9 is COCO_train2014_000000000009 or 000000000009.
+{image: (C,) vector, 1 where the image shows the class}, C the number of classes. An image is named by its ID, one of
+VOC or COCO by the number in it too: 2007000032 is 2007_000032, 9 is COCO_train2014_000000000009 or 000000000009.
 """
 
 import os
 import re
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from misc.errors import InputError
 from misc.formats.cam_file import Entries, read_dict
 from voc12.image_set import find, nfc
 
-NUMBERED = re.compile(r"(?:COCO_(?:train|val)20\d\d_)?([0-9_]+)", re.ASCII)  # COCO numbers all its images in one row
+# IDs of VOC, and of COCO, which numbers all its images in one row; other names may differ in zeros or underscores alone
+NUMBERED = re.compile(r"(\d{4}_\d{6})|(?:COCO_(?:train|val)20\d\d_)?(\d{12})", re.ASCII)
+PLAIN = re.compile(r"0|[1-9]\d{0,11}", re.ASCII)  # a number kept as text
 
 
 class LabelArrays:
@@ -37,8 +40,9 @@ class LabelArrays:
 
         Raises    InputError if two keys mean the image, or its vector is not one of zeros and ones, one for each class.
         """
-        keys = self._keys_of.get(nfc(image_id)) or self._keys_of.get(_number(image_id))
-        if keys is None:
+        found = (self._keys_of.get(name, []) for name in (nfc(image_id), _number(image_id)))
+        keys = list(dict.fromkeys(chain.from_iterable(found)))
+        if not keys:
             return None
         if len(keys) > 1:
             raise InputError(
@@ -61,18 +65,18 @@ class LabelArrays:
 
 @lru_cache(maxsize=2)  # every step asks for the labels, and those of COCO take seconds to read
 def _read(path: Path, modified: int, size: int) -> tuple[Entries, dict[str | int | None, list[str | int]]]:
-    """The entries of a file, and the keys that mean an image, by its name and by its number."""
+    """The entries of a file, and the keys that mean an image, by its name (text) and by its number (int)."""
     entries = read_dict(path, "label file")
     keys_of: dict[str | int | None, list[str | int]] = {}
     for key in entries.names:
-        number = key if isinstance(key, int) else _number(key)
-        for name in {nfc(key) if isinstance(key, str) else key, number} - {None}:
+        text = str(key)
+        number = int(text) if PLAIN.fullmatch(text) else _number(text)
+        for name in {nfc(text), number} - {None}:
             keys_of.setdefault(name, []).append(key)
     return entries, keys_of
 
 
 def _number(name: str) -> int | None:
-    """The number that stands for a name of digits, underscores left out."""
+    """The number that stands for an ID of VOC or COCO; None for other names."""
     match = NUMBERED.fullmatch(name)
-    digits = match[1].replace("_", "") if match else ""
-    return int(digits) if 0 < len(digits) < 30 else None
+    return int((match[1] or match[2]).replace("_", "")) if match else None

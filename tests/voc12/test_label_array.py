@@ -60,11 +60,30 @@ def test_an_image_that_it_lacks_is_looked_up_in_its_annotation(tmp_path):
     assert labels["2007_000033"].tolist() == [7]
 
 
-def test_names_of_digits_are_told_apart_by_their_spelling(tmp_path):
-    labels = labels_of(tmp_path, {"12_3": vector([0], 20), "1_23": vector([1], 20)})
-    assert labels["12_3"].tolist() == [0] and labels["1_23"].tolist() == [1]
-    with pytest.raises(InputError, match="'12_3' and '1_23' both name the image 123"):
-        labels["123"]
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [("12_3", ["1_23", "123", "12_03"]), ("0005", ["5", "00005"]), ("5", ["0005"]), (5, ["0005"]), ("9", ["0_9"])],
+)
+def test_other_names_of_digits_are_told_apart_by_their_spelling(tmp_path, key, others):
+    labels = labels_of(tmp_path, {key: vector([3], 20)})
+    assert labels[str(key)].tolist() == [3]
+    for other in others:
+        with pytest.raises(InputError, match=f"no label for {other}"):
+            labels[other]
+
+
+@pytest.mark.parametrize(
+    ("keys", "image_id"),
+    [
+        (("2007_000032", 2007000032), "2007_000032"),
+        (("000000000009", 9), "000000000009"),
+        (("9", 9), "COCO_train2014_000000000009"),
+    ],
+)
+def test_two_keys_for_one_image(tmp_path, keys, image_id):
+    labels = labels_of(tmp_path, {key: vector([number], 20) for number, key in enumerate(keys)})
+    with pytest.raises(InputError, match=f"{keys[0]!r} and {keys[1]!r} both name the image {image_id}"):
+        labels[image_id]
 
 
 @pytest.mark.parametrize(
