@@ -19,6 +19,7 @@ from misc.files import replacing
 FORMAT = 1  # of this file; what the files of a step hold has a version in the step's plan
 SHOWN = 3  # differences, or names of files, in one message
 BLOCKS, BLOCK = 8, 64  # what is read of a file to tell it from another
+UNCHECKED = (".bmp", ".tif", ".tiff")  # images that may hold their pixels as they are, without a checksum
 
 
 class Origin(NamedTuple):
@@ -138,13 +139,14 @@ def sampled(path: Path) -> str:
     """A digest of a file's length and of a few blocks spread over it, the ends included.
 
     Reading a data set to its last byte takes minutes. An image, a map or a checkpoint that is computed
-    anew differs everywhere, and in a PNG the last block holds the checksum of its pixels.
+    anew differs everywhere, and in a PNG the last block holds the checksum of its pixels. A TIFF or BMP can be painted
+    over between the blocks: all of it counts.
     Raises    InputError if the file cannot be read.
     """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= BLOCKS * BLOCK:
+            if size <= BLOCKS * BLOCK or path.suffix.lower() in UNCHECKED:
                 return digest(str(size), file.read())
             parts = []
             for number in range(BLOCKS):

@@ -1,6 +1,8 @@
 """What a manifest says, and how two of them differ."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from misc.errors import InputError
 from misc.run.manifest import Manifest, Origin, difference, digest, sampled
@@ -34,6 +36,18 @@ def test_sampled_sees_length_ends_and_blocks_between(tmp_path):
     assert of(content) == of(content)
     with pytest.raises(InputError, match="missing"):
         sampled(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".tif", ".TIFF"])
+def test_an_image_without_compression_is_painted_over(tmp_path, ending):
+    pixels = np.full((50, 40, 3), 90, np.uint8)
+    digests = set()
+    for rows in range(0, 12, 2):
+        painted = pixels.copy()
+        painted[20 : 20 + rows] = 255, 0, 0
+        Image.fromarray(painted).save(tmp_path / f"a{ending}")
+        digests.add(sampled(tmp_path / f"a{ending}"))
+    assert len(digests) == 6
 
 
 def test_digest_knows_where_a_part_ends():
