@@ -9,12 +9,13 @@ import numpy as np
 from misc.errors import InputError
 from misc.formats.images import open_image
 from misc.run.parallel import ordered_map
-from voc12.contradictions import ENOUGH, Finding
+from voc12.contradictions import ENOUGH, FEW, Finding
 from voc12.first_look import spread
 
 MAPS_LOOKED_AT = 100
-# shares of a saliency map's highest value: its border's, and by how much it is darker inside
-BRIGHT, DARKER = 0.75, 0.05
+# shares of a saliency map's highest value: its border's, and by how much it is darker inside; less than CLEARLY may be
+# a hole in an object that fills the image
+BRIGHT, DARKER, CLEARLY = 0.75, 0.05, 0.1
 
 
 class Map(NamedTuple):
@@ -37,8 +38,15 @@ class Map(NamedTuple):
     @property
     def inverted(self) -> bool:
         """Bright all around and darker inside; an object that fills an image is not."""
+        return self._darker_by(DARKER)
+
+    @property
+    def clearly_inverted(self) -> bool:
+        return self._darker_by(CLEARLY)
+
+    def _darker_by(self, share: float) -> bool:
         around = self.border >= BRIGHT * self.highest
-        return not self.constant and around and self.inside <= self.border - DARKER * self.highest
+        return not self.constant and around and self.inside <= self.border - share * self.highest
 
 
 def look_at_saliency(
@@ -80,17 +88,18 @@ def saliency_findings(maps: Sequence[Map], folder: Path) -> list[Finding]:
     blank = sum(one.constant and one.highest == 0 for one in maps)
     flat = sum(one.constant and one.highest != 0 for one in maps)
     inverted = sum(one.inverted for one in maps)
+    clearly = sum(one.clearly_inverted for one in maps)
     told = (
         (
             flat,
             "hold one value everywhere: they tell no object; name another folder (--saliency_dir), or use --method bes",
-            True,
+            _no_chance(flat, maps),
         ),
         (blank, "are blank: those images get the rules of BES", False),
         (
             inverted,
             "are inverted, bright at the border and darker inside: salient is bright; write 255 - value",
-            inverted == len(maps) or inverted >= ENOUGH,
+            _no_chance(clearly, maps),
         ),
         (
             sum(one.coloured for one in maps),
@@ -103,3 +112,8 @@ def saliency_findings(maps: Sequence[Map], folder: Path) -> list[Finding]:
         for count, text, fatal in told
         if count > len(maps) / 2
     ]
+
+
+def _no_chance(count: int, maps: Sequence[Map]) -> bool:
+    """Whether no result can be right if so many maps have a fault: objects may fill one image, or two."""
+    return count > len(maps) / 2 and (count >= ENOUGH or FEW < count == len(maps))

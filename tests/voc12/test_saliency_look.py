@@ -31,6 +31,14 @@ def looked_at(folder: Path, *maps: np.ndarray | Image.Image) -> tuple[int, list[
     return look_at_saliency(ids, lambda i: folder / "Sal" / f"{i}.png", folder / "Sal", workers=1)
 
 
+def ring(hole: int, side: int = 40) -> np.ndarray:
+    """An object that fills the image, with a square hole."""
+    saliency = np.full((side, side), 255, np.uint8)
+    saliency[8 : 8 + hole, 12 : 12 + hole] = 0
+    return saliency
+
+
+RIGHT, FULL = blob(), np.full((5, 5), 255, np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 255, (30, 44), np.uint8)
 COLOURED = Image.fromarray(np.stack([NOISE, NOISE // 2, 255 - NOISE], 2))
 
@@ -59,18 +67,25 @@ def test_right_saliency_maps_pass_in_silence(folder, maps):
 @pytest.mark.parametrize(
     ("maps", "fatal", "cause"),
     [
-        ([255 - blob()] * 2 + [blob()], False, "are inverted"),  # of three, it may be chance
-        ([200 - blob()] * 2, True, "are inverted"),
-        ([np.roll(255 - blob(), 8, axis=1)] * 2, True, "are inverted"),
-        ([np.full((5, 5), 255, np.uint8)] * 2 + [blob()], True, "one value everywhere"),
-        ([np.zeros((5, 5), np.uint8)] * 2 + [blob()], False, "are blank"),
+        ([255 - blob()] * 2 + [RIGHT], False, "are inverted"),  # of three, it may be chance
+        ([200 - blob()] * 3, True, "are inverted"),
+        ([200 - blob()] * 2, False, "are inverted"),
+        ([np.roll(255 - blob(), 8, axis=1)] * 3, True, "are inverted"),
+        ([ring(10)] * 6, False, "are inverted"),  # 6 % of a close-up, which may be a hole
+        ([ring(14)] * 6, True, "are inverted"),
+        ([FULL], False, "one value everywhere"),  # an object that fills the image
+        ([FULL] * 2 + [RIGHT], False, "one value everywhere"),
+        ([FULL] * 3, True, "one value everywhere"),
+        ([FULL] * 5 + [RIGHT], True, "one value everywhere"),
+        ([np.zeros((5, 5), np.uint8)] * 2 + [RIGHT], False, "are blank"),
         ([COLOURED] * 2, False, "are in colour"),
     ],
 )
 def test_wrong_saliency_maps(folder, maps, fatal, cause):
     count, (found,) = looked_at(folder, *maps)
     assert count == len(maps) and found.fatal == fatal and cause in found.text
-    assert f"2 of {count} saliency maps looked at" in found.text and str(folder / "Sal") in found.text
+    wrong = count - sum(one is RIGHT for one in maps)
+    assert f"{wrong} of {count} saliency maps looked at" in found.text and str(folder / "Sal") in found.text
 
 
 def test_most_saliency_maps_of_a_set(folder):
