@@ -14,7 +14,7 @@ from misc.formats.palette import voc_palette
 COCO_GAPS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})  # COCO's 80 classes have the IDs 1 to 90 without these
 COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_GAPS)
 FEW = 2  # images that contradict: fewer may be slips of whoever labelled them
-ENOUGH = 5  # images of which most, not all, contradict: in smaller sets that may be chance
+ENOUGH = 5  # images that contradict, of which others do not, or cannot be compared: fewer may be chance
 MANY = 0.2  # share of the images from which on contradictions are told
 CONVERT = "python -m voc12.convert masks"
 BY_VALUES = f"{CONVERT} with --colours FILE renumbers them, its lines being names and values as n,n,n"
@@ -54,6 +54,7 @@ class Source(NamedTuple):
     names_file    that lists them
     labels_file   of the image labels; None: annotations in XML
     ending        what follows an ID in the name of a mask
+    labels_used   whether anything is made of the labels; else they may be old, and masks without them
     """
 
     masks: str
@@ -61,6 +62,7 @@ class Source(NamedTuple):
     names_file: str
     labels_file: str | None = None
     ending: str = ".png"
+    labels_used: bool = True
 
     def mask(self, image_id: str) -> str:
         return f"{self.masks}/{image_id}{self.ending}"
@@ -80,16 +82,25 @@ class Reading(NamedTuple):
     name      of the numbers, read so
     classes   an image → the classes, from 1, that its mask shows then; None if it cannot be read so
     cause     asks what may be the matter
+    lowest    number that is a class; those below are background, read so
     """
 
     name: str
     classes: Callable[[Shown], frozenset[int] | None]
     cause: str
+    lowest: int = 1
 
     def fits(self, shown: Shown) -> bool:
         """Whether the label lists all that the mask shows, read so."""
         classes = self.classes(shown)
         return bool(classes and shown.labels and classes <= shown.labels)
+
+    def is_told(self, shown: Shown) -> bool:
+        """Whether it fits, and the label lists no number as a class that is background, read so. Where all pixels have
+        a class and people label the main one, a mask of 1 and 2 and a label of 1 are as they should be.
+        """
+        background = {number for number in shown.numbers if number < self.lowest}
+        return self.fits(shown) and not background & (shown.labels or frozenset())
 
 
 AS_THEY_ARE = Reading("class numbers", lambda shown: shown.numbers, "")
@@ -127,7 +138,8 @@ def void_alone(shown: Sequence[Shown], source: Source) -> Finding | None:
         f"{source.mask(hit[0].image_id)}: 255 is void, not a class; the classes are 1 to {len(source.class_names)}: "
         f"for one class, {CONVERT} with --binary writes them"
     )
-    return Finding(text, fatal=not any(one.numbers for one in shown))
+    some = any(one.numbers for one in shown) or (len(shown) <= FEW and any(one.background for one in shown))
+    return Finding(text, fatal=not some)
 
 
 def no_class(shown: Sequence[Shown], source: Source) -> Finding | None:
@@ -137,7 +149,7 @@ def no_class(shown: Sequence[Shown], source: Source) -> Finding | None:
     if len(empty) == len(shown):
         against = f", and the labels of {len(labelled)} of their images list one" if labelled else ""
         text = f"{source.masks}: none of {len(shown)} masks looked at shows a class{against}"
-        return Finding(text, fatal=len(labelled) > len(shown) / 2)
+        return Finding(text, fatal=len(labelled) > len(shown) / 2 and len(shown) > FEW)
     if len(labelled) > len(shown) / 2:
         text = (
             f"{len(labelled)} of {len(shown)} masks looked at show no class where the image label lists one, such as "
@@ -154,11 +166,14 @@ def other_numbers(shown: Sequence[Shown], source: Source) -> Finding | None:
         return None
     best = max(readings(source), key=lambda reading: sum(map(reading.fits, compared)))
     fitting = sum(map(best.fits, compared))
-    gain = fitting - sum(map(AS_THEY_ARE.fits, compared))
+    right = sum(map(AS_THEY_ARE.fits, compared))
+    gain = fitting - right
     if fitting <= len(compared) / 2 or gain < max(1, len(compared) / 5):
         return None
     text = f"{source.masks}: classes of masks are {best.name} on {fitting} of {len(compared)} images: {best.cause}"
-    return Finding(text, fatal=gain >= FEW)
+    alike = len({one.labels for one in compared if best.fits(one)}) == 1  # any two numbers have some difference
+    told = _no_chance(sum(map(best.is_told, compared)) - right, compared, shown)
+    return Finding(text, fatal=told and (source.labels_used or not alike))
 
 
 def readings(source: Source) -> list[Reading]:
@@ -171,8 +186,8 @@ def readings(source: Source) -> list[Reading]:
     ways = [
         Reading("those of the labels - 1", _shifted(1), from_1 if by_number else in_front),
         Reading("those of the labels - 2", _shifted(2), f"does {names} list __ignore__ and a background in front?"),
-        Reading("those of the labels + 1", _shifted(-1), missing),
-        Reading("those of the labels + 2", _shifted(-2), missing),
+        Reading("those of the labels + 1", _shifted(-1), missing, lowest=2),
+        Reading("those of the labels + 2", _shifted(-2), missing, lowest=3),
         Reading(
             "those of the labels by the colours, not by the numbers",
             lambda shown: shown.by_colour,
@@ -201,14 +216,14 @@ def out_of_range(shown: Sequence[Shown], source: Source) -> Finding | None:
 
 
 def no_labels(shown: Sequence[Shown], source: Source) -> Finding | None:
-    """Labels without a class on images whose masks show one."""
+    """Labels without a class on images whose masks show one: an evaluation needs none, a training looks for itself."""
     compared = [one for one in shown if one.numbers and one.labels is not None]
     hit = [one for one in compared if not one.labels]
     if len(hit) < FEW or len(hit) <= len(compared) / 2:
         return None
     labels = source.labels_file or "the annotations"
     text = f"{labels}: no class on {len(hit)} of {len(compared)} images whose masks show one, such as {hit[0].image_id}"
-    return Finding(text, fatal=True)
+    return Finding(text, fatal=False)
 
 
 def disjoint(shown: Sequence[Shown], source: Source) -> Finding | None:
@@ -224,7 +239,8 @@ def disjoint(shown: Sequence[Shown], source: Source) -> Finding | None:
         f"{source.mask(first.image_id)} (mask: {source.names(first.numbers)}; label: "
         f"{source.names(first.labels or frozenset())}): {_cause_of_disjoint(compared, source)}"
     )
-    return Finding(text, fatal=len(hit) == len(compared) or (len(hit) >= ENOUGH and len(hit) > len(compared) / 2))
+    most = len(hit) == len(compared) or (len(hit) >= ENOUGH and len(hit) > len(compared) / 2)
+    return Finding(text, fatal=most and source.labels_used and _no_chance(len(hit), compared, shown))
 
 
 def coco_without_labels(shown: Sequence[Shown], source: Source) -> Finding | None:
@@ -254,8 +270,14 @@ def other_palette(shown: Sequence[Shown], source: Source) -> Finding | None:
 
 
 def _first(checks: Sequence[Check], shown: Sequence[Shown], source: Source) -> list[Finding]:
+    """The first that is fatal, or else the first."""
     found = (check(shown, source) for check in checks) if shown else ()
-    return [finding for finding in found if finding is not None][:1]
+    return sorted((finding for finding in found if finding is not None), key=lambda finding: not finding.fatal)[:1]
+
+
+def _no_chance(count: int, compared: Sequence[Shown], shown: Sequence[Shown]) -> bool:
+    """Whether so many images that contradict are enough: a few only where most of the set can be compared."""
+    return count >= ENOUGH or (count >= FEW and len(compared) > len(shown) / 2)
 
 
 def _shifted(by: int) -> Callable[[Shown], frozenset[int] | None]:

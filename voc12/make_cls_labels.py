@@ -103,7 +103,8 @@ def shown_classes(
             return Shown(masked_classes(path, class_names), [])
         return shown_in(path, class_names) if drop_unknown else Shown(annotated_classes(path, class_names), [])
 
-    there = {image_id: path for image_id, path in path_of.items() if path not in set(missing)}
+    absent = set(missing)
+    there = {image_id: path for image_id, path in path_of.items() if path not in absent}
     found = parallel_map(read, list(there.values()), workers=workers, desc="make_cls_labels")
     shown = dict(zip(there, found, strict=True))
     return {image_id: shown.get(image_id, Shown([], [])) for image_id in ids}
@@ -117,7 +118,7 @@ def check_masks(root: VOCRoot, ids: list[str], class_names: list[str], names_fil
     def annotated(image_id: str) -> list[int]:
         return annotated_classes(root.annotation(image_id), class_names)
 
-    source = Source(str(root.truth("ID").parent), class_names, names_file)
+    source = Source(str(root.truth("ID").parent), class_names, names_file, labels_used=False)
     findings = look_at_masks(Masks(ids, root.truth, None, annotated, source), workers=workers)
     for finding in findings:
         if not finding.fatal:

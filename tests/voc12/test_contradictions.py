@@ -87,6 +87,44 @@ def test_a_background_that_is_counted_as_a_class():
     assert found.fatal and "labels + 1 on 8 of 8 images: do masks count the background" in found.text
 
 
+@pytest.mark.parametrize(
+    ("masks", "labels", "fatal"),
+    [
+        ([{1, 2}] * 6, [{1}] * 6, False),  # a class everywhere, labels of the main one; or a background as 1
+        ([{1, 2, 3}] * 6, [{1, 2}] * 6, False),
+        ([{1, 3}] * 6, [{2}] * 6, True),
+        ([{1, 2}] * 2 + [{1, 3}] * 5, [{1}] * 2 + [{2}] * 5, True),
+    ],
+)
+def test_scenes_without_background(masks, labels, fatal):
+    found = class_findings(of(masks, labels, background=False), SOURCE)
+    assert any(one.fatal for one in found) == fatal
+
+
+@pytest.mark.parametrize(
+    ("masks", "labels", "more"),
+    [
+        ([set()], [{1}], {}),  # a crop
+        ([set()] * 2, [{1}] * 2, {}),
+        ([set()], [{1}], {"void": True}),
+        ([set()] * 2, None, {"void": True}),
+        ([{5}, {6}] + [{1}] * 8, [{4}, {5}] + [None] * 8, {}),  # shifted, as far as labels tell
+        ([{5}, {6}] + [{1}] * 8, [{9}, {2}] + [None] * 8, {}),
+    ],
+)
+def test_one_or_two_images_are_no_proof(masks, labels, more):
+    assert not finding(of(masks, labels, **more)).fatal
+
+
+def test_a_mask_of_nothing_but_void_cannot_be_evaluated():
+    assert finding(of([set()], [{1}], void=True, background=False)).fatal
+
+
+def test_labels_that_nothing_is_made_of():
+    found = finding(of([{3}, {17}, {9}, {5}], [{8}, {4}, {12}, {20}]), SOURCE._replace(labels_used=False))
+    assert not found.fatal and "share no class on 4 of 4" in found.text
+
+
 def test_cocos_ids():
     classes = [{11}, {12}, {25}, {1, 60}, {30, 44}]
     masks = [{COCO_IDS[number - 1] for number in one} for one in classes]
@@ -122,7 +160,9 @@ def test_masks_without_a_class():
 
 def test_labels_without_a_class():
     found = finding(of(TRUE, [set()] * 7 + [{4}]))
-    assert found.fatal and "labels.csv: no class on 7 of 8 images" in found.text
+    assert not found.fatal and "labels.csv: no class on 7 of 8 images" in found.text
+    above = [{21}, *TRUE[1:]]  # what is fatal comes first
+    assert "hold numbers above 20" in finding(of(above, [set()] * 7 + [{4}])).text
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,22 @@ def test_masks_elsewhere(own_set, capsys):
     assert (own_set / "l.txt").read_text(encoding="utf-8") == "IMG_1_(ü) 0 2\nb\n"
 
 
+@pytest.mark.parametrize("old", [[], ["Tasse"]])
+def test_masks_count_not_annotations(tmp_path, old, capsys):
+    """XML without objects, or of an older round, does not stop what is made of masks."""
+    for folder in ("Annotations", "SegmentationClass"):
+        (tmp_path / folder).mkdir()
+    objects = "".join(f"<object><name>{name}</name></object>" for name in old)
+    for number in range(6):
+        (tmp_path / "Annotations" / f"{number}.xml").write_text(f"<annotation>{objects}</annotation>")
+        Image.fromarray(np.array([[0, 3]], np.uint8)).save(tmp_path / "SegmentationClass" / f"{number}.png")
+    (tmp_path / "all.txt").write_text("".join(f"{number}\n" for number in range(6)))
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    assert main(arguments(tmp_path, "l.txt", "--source=masks")) == 0
+    assert (tmp_path / "l.txt").read_text() == "".join(f"{number} 2\n" for number in range(6))
+    assert "6 of 6 images" in capsys.readouterr().out
+
+
 def test_images_without_xml(own_set, capsys):
     """labelImg writes no file for an image without objects."""
     (own_set / "Annotations" / "b.xml").unlink()
