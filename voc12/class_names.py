@@ -13,16 +13,27 @@ OTHER_ENDINGS = (".csv", ".json", ".yaml", ".yml", ".xml", ".pbtxt")
 CVAT = re.compile(r"[^:]+:\s*\d+,\s*\d+,\s*\d+\s*:.*")  # label:r,g,b:parts:actions
 COLOURS = re.compile(r".*?[,;\t ]\s*\d+\s*[,;\t ]\s*\d+\s*[,;\t ]\s*\d+\s*")  # a name and three numbers
 NUMBERED = re.compile(r"(\d+)\s*[:=.,;)\t ]\s*(\S.*)")
+ALONE = "# class names alone, one a line"  # the first line of a file whose names look like another kind of file
 EXPECTED = "expected class names alone, one a line, without background"
 
 
-def check_class_names(path: str | Path, names: list[str]) -> None:
-    """Raises InputError if the lines of a file are no list of class names: too few or too many, one of them twice (in
-    whatever Unicode form), the background, which has the number 0 already, or the lines of another kind of file.
+def names_of(path: str | Path, lines: list[str]) -> list[str]:
+    """The class names in the lines of a file. Where ALONE stands first, they may look like another kind of file.
+
+    Raises    InputError if it is another kind of file, or the names will not do: `check_names`
     """
-    other = other_kind(path, names)
-    if other:
+    if lines[:1] == [ALONE]:
+        lines = lines[1:]
+    elif other := other_kind(path, lines):
         raise InputError(f"{path}: {other}, {EXPECTED}")
+    check_names(path, lines)
+    return lines
+
+
+def check_names(path: str | Path, names: list[str]) -> None:
+    """Raises InputError for too few or too many class names, one of them twice (in whatever Unicode form), and the
+    background, which has the number 0 already.
+    """
     if not 1 <= len(names) <= MAX_CLASSES:
         raise InputError(f"{path}: {len(names)} class names, expected 1 to {MAX_CLASSES}")
     before: set[str] = set()

@@ -8,7 +8,7 @@ from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import read_label_map
 from voc12.annotation import annotated_classes
-from voc12.class_names import check_class_names
+from voc12.class_names import names_of
 from voc12.image_set import PROJECT, VOCRoot, read_lines
 from voc12.label_array import LabelArrays
 from voc12.label_file import LabelFile, is_npy
@@ -21,9 +21,7 @@ def read_class_names(path: str | Path) -> list[str]:
 
     Raises    InputError if the file is no such list (see voc12/class_names.py).
     """
-    names = read_lines(path)
-    check_class_names(path, names)
-    return names
+    return names_of(path, read_lines(path))
 
 
 class ImageLabels:

@@ -67,5 +67,5 @@ def _positive(lines: list[str]) -> list[str]:
 def _check(image_id: str, line: str, path: str | Path) -> None:
     if "\0" in line or image_id in ("", ".", ".."):
         raise InputError(f"{path}: {line!r} is not an image ID (a file name without folder and ending)")
-    if len(image_id.encode()) > LONGEST_ID:
+    if len(image_id.encode(errors="surrogatepass")) > LONGEST_ID:
         raise InputError(f"{path}: the ID {image_id[:40]}… is longer than {LONGEST_ID} bytes, too long for a file name")

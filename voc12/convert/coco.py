@@ -95,6 +95,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
                 tuple(picture.made_of),
                 tuple(classes_of(picture.annotations, numbers)),
                 tuple(picture.sets),
+                picture.size if has_outlines and picture.complete else None,
             )
         )
     found.notes += _notes([*parts.values()], numbers, found.images, has_outlines=has_outlines)

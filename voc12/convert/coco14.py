@@ -183,7 +183,8 @@ def _source_image(
     if mask_file:
         mask = partial(_read_mask, mask_file, len(numbers))
     made_of = (mask_file or instances.path,)
-    return SourceImage(path.stem, path, mask, made_of, tuple(classes_of(annotations, numbers)), (part,))
+    classes = tuple(classes_of(annotations, numbers))
+    return SourceImage(path.stem, path, mask, made_of, classes, (part,), None if mask_file else size)
 
 
 def _read_mask(path: Path, classes: int) -> np.ndarray:

@@ -80,9 +80,12 @@ class ImageFolder:
 def plain_name(file_name: str) -> str:
     """A file name with / between folders, of a path or URL."""
     name = file_name.replace("\\", "/")
-    if "?d=" in name:  # Label Studio's /data/local-files/?d=folder/a.jpg
-        return parse_qs(urlsplit(name).query)["d"][0]
-    return unquote(urlsplit(name).path) if "://" in name else name
+    try:
+        if "?d=" in name:  # Label Studio's /data/local-files/?d=folder/a.jpg
+            return parse_qs(urlsplit(name).query)["d"][0]
+        return unquote(urlsplit(name).path) if "://" in name else name
+    except (KeyError, ValueError):  # no address after all
+        return name
 
 
 def place_name(word: str) -> str:

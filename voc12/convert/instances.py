@@ -62,7 +62,11 @@ def read_instances(path: Path) -> Instances:
         raise InputError(f"{path}: two images have the id {twice}")
     categories = _category_names(content["categories"], path)
     annotations, left_out = _by_image(content["annotations"], images, categories, path)
-    above = {str(c["supercategory"]) for c in content["categories"] if c.get("supercategory") not in (None, c["name"])}
+    above = {
+        _one_line(str(c["supercategory"]))
+        for c in content["categories"]
+        if c.get("supercategory") not in (None, c["name"])
+    }
     return Instances(path, images, annotations, categories, above, left_out)
 
 
@@ -74,12 +78,11 @@ def _compact(entry: dict[str, Any]) -> Any:
     category_id = _id(entry.get("category_id"))
     if "image_id" not in entry or not isinstance(category_id, int):
         return entry
-    area = entry.get("area")
     return Annotation(
         _id(entry["image_id"]),
         category_id,
         bool(entry.get("iscrowd")),
-        float(area) if isinstance(area, int | float) and math.isfinite(area) else None,
+        _area(entry.get("area")),
         _outline(entry.get("segmentation")),
     )
 
@@ -89,6 +92,14 @@ def _id(value: Any) -> int | str:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) else str(value)
+
+
+def _area(value: Any) -> float | None:
+    """None where it is no number, or one that no float holds."""
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _outline(value: Any) -> list[np.ndarray] | RunLengths | None:
@@ -144,15 +155,21 @@ def _category_names(entries: list[Any], path: Path) -> dict[int, str]:
         number, name = (_id(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if not isinstance(number, int):
             raise InputError(f"{path}: a category without an id that is a whole number: {str(entry)[:80]}")
-        if not isinstance(name, str) or not name.strip():
+        name = _one_line(name) if isinstance(name, str) else None
+        if not name:
             raise InputError(f"{path}: the category with the id {number} has no name")
-        if names.setdefault(number, name.strip()) != name.strip():
-            raise InputError(f"{path}: two categories have the id {number}: {names[number]!r} and {name.strip()!r}")
+        if names.setdefault(number, name) != name:
+            raise InputError(f"{path}: two categories have the id {number}: {names[number]!r} and {name!r}")
     twice = _first_twice(names.values())
     if twice is not None:
         ids = [number for number, name in names.items() if name == twice]
         raise InputError(f"{path}: the categories with the ids {ids[0]} and {ids[1]} are both named {twice!r}")
     return dict(sorted(names.items()))
+
+
+def _one_line(name: str) -> str:
+    """A name as a list of names can hold it."""
+    return " ".join(name.split())
 
 
 def _first_twice(values: Iterable[Any]) -> Any:

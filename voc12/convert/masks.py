@@ -14,7 +14,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.formats.images import open_image
 from misc.formats.palette import voc_palette
-from voc12.class_names import check_class_names
+from voc12.class_names import names_of
 from voc12.convert.colours import VOID, ColourTable, class_numbers, read_colours, remedy, reordered, voc_colours
 from voc12.convert.source import (
     IN_NO_LIST,
@@ -55,6 +55,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
         raise InputError(f"--binary is for one class, but there are {len(names)}: say --class_names FILE with its name")
     images, others = images_in(folder_of(source, options.images))
     masks = _masks(folder_of(source, options.masks), options.mask_suffix)
+    mask_names = {path.name for path in masks.values()}
     in_one_folder = set(images.values()) & set(masks.values()) if options.mask_suffix else set()
     images = {image_id: path for image_id, path in images.items() if path not in in_one_folder}
     colours = (Path(options.colours),) if options.colours not in (None, VOC) else ()
@@ -73,16 +74,14 @@ def read(source: Path, options: argparse.Namespace) -> Found:
             NO_MASK: [path.name for image_id, path in images.items() if image_id not in masks],
             NO_IMAGE: [path.name for image_id, path in masks.items() if image_id not in images],
             IN_NO_LIST: [image_id for image_id in images if image_id in masks and image_id not in lists],
-            NO_JPEG_OR_PNG: [name for name in others if name not in {path.name for path in masks.values()}],
+            NO_JPEG_OR_PNG: [name for name in others if name not in mask_names],
         },
     )
 
 
 def _classes(options: argparse.Namespace) -> tuple[list[str], ColourTable | None]:
     """The class names, and the colours if all masks are to be read by them."""
-    given = read_lines(options.class_names) if options.class_names else None
-    if given is not None:
-        check_class_names(options.class_names, given)
+    given = names_of(options.class_names, read_lines(options.class_names)) if options.class_names else None
     if options.colours in (None, VOC):
         names = given or read_lines(PROJECT / "voc12" / "class_names.txt")
         return names, voc_colours(names) if options.colours else None

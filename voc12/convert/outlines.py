@@ -19,6 +19,7 @@ Size = tuple[int, int]  # height, width
 SHORT = "polygons of fewer than 3 points"
 DAMAGED = "outlines that are damaged, or of another size than their image (the labels count)"
 NO_OUTLINE = "objects without an outline (their labels count)"
+LONGEST_NUMBER = 60  # bits of a run's length
 FAR = 10  # sides of the image; pycocotools would take all memory for a polygon that reaches much farther
 
 
@@ -59,17 +60,22 @@ def paint(
                   where the file has none)
     crowds        False: objects marked iscrowd are left out
     """
-    objects = [
-        (annotation, inside)
-        for annotation in annotations
-        if (crowds or not annotation.crowd) and (inside := _inside(annotation.outline, size)) is not None
-    ]
+    objects = [annotation for annotation in annotations if crowds or not annotation.crowd]
     if order == "area":  # sort() keeps the order of the file among equals
-        objects.sort(key=lambda pair: -(pair[1].sum() if pair[0].area is None else pair[0].area))
+        objects.sort(key=lambda annotation: -_area(annotation, size))
     mask = np.zeros(size, np.uint8, order="F")  # column by column, as pycocotools has its masks: copied much faster
-    for annotation, inside in objects:
-        np.copyto(mask, np.uint8(numbers[annotation.category_id]), where=inside)
+    for annotation in objects:  # one at a time: the masks of all objects of a large image would fill the memory
+        if (inside := _inside(annotation.outline, size)) is not None:
+            np.copyto(mask, np.uint8(numbers[annotation.category_id]), where=inside)
     return np.ascontiguousarray(mask)
+
+
+def _area(annotation: Annotation, size: Size) -> float:
+    """As the file states it, or else counted."""
+    if annotation.area is not None:
+        return annotation.area
+    inside = _inside(annotation.outline, size)
+    return 0 if inside is None else float(inside.sum())
 
 
 def faults(outline: list[np.ndarray] | RunLengths | None, size: Size) -> list[str]:
@@ -114,7 +120,7 @@ def _filled(polygons: list[np.ndarray], size: Size) -> np.ndarray:
 
 
 def _unpacked(text: str) -> np.ndarray:
-    """The run lengths in a packed text of COCO; [-1] if it ends within a number.
+    """The run lengths in a packed text of COCO; [-1] if it ends within a number, or one is endless.
 
     A character holds 5 bits, the lowest first, a bit that says whether more follow, and 48 is added. From the fourth
     number on, each is the difference to the last but one. pycocotools unpacks it too, but does not check that the
@@ -124,6 +130,8 @@ def _unpacked(text: str) -> np.ndarray:
     value = shift = 0
     more = False
     for character in text:
+        if shift > LONGEST_NUMBER:  # a text of nothing but `more follow` would take quadratic time
+            return np.array([-1], np.int64)
         bits = ord(character) - 48
         value |= (bits & 31) << shift
         shift += 5

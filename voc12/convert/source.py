@@ -2,16 +2,17 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from voc12.image_set import IMAGE_ENDINGS, nfc, read_list
+from voc12.image_set import IMAGE_ENDINGS, nfc, read_lines, read_list
 from voc12.list_forms import ids_of
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -32,6 +33,7 @@ class SourceImage:
     made_of   the files that the mask is read from: where one is newer than the finished mask, that is made anew
     classes   that it shows, from 0; None: those of its mask
     sets      names of the lists that it is in: TRAIN, VAL, TEST or others
+    size      (H, W) that its mask will have, where that is known before it is drawn
     """
 
     image_id: str
@@ -40,6 +42,7 @@ class SourceImage:
     made_of: tuple[Path, ...] = ()
     classes: tuple[int, ...] | None = None
     sets: tuple[str, ...] = (TRAIN,)
+    size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -123,7 +126,11 @@ def image_of(folder: Path, name: str) -> Path | None:
 
 
 def list_name(name: str) -> str:
-    """What a list is called here: TRAIN, VAL, TEST however it is spelt, any other as it is."""
+    """What a list is called here: TRAIN, VAL, TEST however it is spelt, any other as it is.
+
+    name    of its file, without the ending; Windows hides endings, so that `train.txt` may be left of `train.txt.txt`
+    """
+    name = re.sub(r"(\.txt)+$", "", name, flags=re.IGNORECASE)
     folded = name.casefold()
     return LIST_NAMES.get(folded, folded if folded in (TRAIN, VAL, TEST) else name)
 
@@ -134,7 +141,7 @@ def lists_in(root: Path) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
         for name in (TRAIN, VAL, TEST):
             path = folder / f"{name}.txt"
-            for image_id in read_list(path) if path.is_file() else []:
+            for image_id in read_list(path) if path.is_file() and read_lines(path) else []:  # some are left empty
                 found[nfc(image_id)] = (*found.get(nfc(image_id), ()), name)
         if found:
             return found
@@ -146,7 +153,14 @@ def flat_id(name: str) -> str:
 
     Raises    InputError if it cannot be an ID: a line of a list, and a file name with endings to come.
     """
-    image_id = nfc(name.replace("\\", "/").strip("/").replace("/", "_"))
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name!r} cannot be an image ID: the file's name is not UTF-8. Rename the file") from error
+    path = name.replace("\\", "/")
+    if ".." in path.split("/") or path.startswith("/") or PureWindowsPath(path).is_absolute():
+        raise InputError(f"{name!r} cannot be an image ID: it leads out of the folder. Name files within it")
+    image_id = nfc(path.strip("/").replace("/", "_"))
     if not image_id or image_id.strip() != image_id or len(image_id.splitlines()) > 1 or "\0" in image_id:
         raise InputError(f"{name!r} cannot be an image ID, which begins and ends without blanks: rename the file")
     if ids_of([image_id], "SOURCE")[0] != [image_id]:  # which also refuses one that is too long

@@ -13,7 +13,7 @@ from misc.errors import InputError
 from misc.files import remove, remove_abandoned, replacing
 from misc.formats.images import image_size, read_label_map, write_mask
 from misc.run.parallel import parallel_map
-from voc12.class_names import check_class_names
+from voc12.class_names import check_names
 from voc12.convert.source import (
     Found,
     SourceImage,
@@ -59,7 +59,7 @@ class Target:
         Raises    InputError for images or masks that cannot be used, after all have been looked at, and for a folder
                   that cannot be written or holds something else.
         """
-        check_class_names(f"{record['source']} (its classes)", found.class_names)
+        check_names(f"{record['source']} (its classes)", found.class_names)
         if not found.images:
             left_out = counted(found.left_out)
             raise InputError(f"{record['source']}: no image to convert" + (f" ({left_out[0]})" if left_out else ""))
@@ -81,6 +81,7 @@ class Target:
 
     def _claim(self, record: dict[str, Any]) -> None:
         """Note what the folder is going to hold; InputError if it holds something else."""
+        _refuse_links(self.root)
         path = self.root / RECORD
         text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
         if path.is_file():
@@ -111,11 +112,14 @@ class Target:
         """Write the image and its mask; what is wrong with them is returned, what cannot be written raised."""
         path = VOCRoot(self.root).truth(image.image_id)
         try:
+            size = image_size(image.path)
+            if image.size is not None:  # before a mask of that size takes memory
+                _check_size(image.size, image, size)
             finished = self._finished(image, path)
             labels = finished if finished is not None else image.mask() if image.mask else None
-            size = image_size(image.path)
             if labels is not None:
-                _check_mask(labels, image, size, len(found.class_names))
+                _check_size(labels.shape, image, size)
+                _check_numbers(labels, image, len(found.class_names))
         except InputError as error:
             return Made([], str(error))
         if labels is not None and finished is None:
@@ -153,6 +157,14 @@ class Target:
                     shutil.copyfile(original, temporary)
 
 
+def _refuse_links(root: Path) -> None:
+    """InputError if a folder of the target leads elsewhere: what lies there, maybe SOURCE's images, is not its own."""
+    real = Path(os.path.realpath(root))
+    for name in FOLDERS:
+        if (leads_to := Path(os.path.realpath(root / name))) != real / name:
+            raise InputError(f"{root / name} leads to {leads_to} by a link: remove the link, or choose another TARGET")
+
+
 def _refuse_twins(images: list[SourceImage]) -> None:
     before: dict[str, SourceImage] = {}
     for image in images:
@@ -161,19 +173,27 @@ def _refuse_twins(images: list[SourceImage]) -> None:
             raise InputError(f"{other.path} and {image.path} have one ID, {image.image_id}: rename one of them")
 
 
-def _check_mask(labels: np.ndarray, image: SourceImage, size: tuple[int, int], classes: int) -> None:
-    name = image.made_of[0] if image.made_of else image.path
-    if labels.shape != size:
+def _check_size(shape: tuple[int, ...], image: SourceImage, size: tuple[int, int]) -> None:
+    if shape != size:
         expected = f"{size[0]}×{size[1]}"
-        if labels.shape == stored_size(image.path):
+        if shape == stored_size(image.path):
             expected += ", as its EXIF orientation shows it: mask and image must be turned alike"
         raise InputError(
-            f"{name}: the mask of {image.path.name} is {'×'.join(map(str, labels.shape))} pixels (height × width), "
+            f"{_origin(image)}: the mask of {image.path.name} is {'×'.join(map(str, shape))} pixels (height × width), "
             f"expected {expected}"
         )
+
+
+def _check_numbers(labels: np.ndarray, image: SourceImage, classes: int) -> None:
     unknown = np.setdiff1d(values_in(labels), [*range(classes + 1), VOID])
     if unknown.size:
-        raise InputError(f"{name}: holds the number {unknown[0]}, expected 0 to {classes} and {VOID}: add its class")
+        raise InputError(
+            f"{_origin(image)}: holds the number {unknown[0]}, expected 0 to {classes} and {VOID}: add its class"
+        )
+
+
+def _origin(image: SourceImage) -> Path:
+    return image.made_of[0] if image.made_of else image.path
 
 
 def _is_used(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import yaml
 from misc.config import Config
 from misc.errors import InputError
 from misc.files import replacing
+from voc12.class_names import ALONE, other_kind
 from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage
 from voc12.image_set import VOCRoot
 from voc12.label_file import write_label_file
@@ -31,11 +32,13 @@ def write_texts(root: Path, found: Found, labels: dict[str, list[int]]) -> None:
     """
     lists = lists_of(found.images)
     for name, ids in lists.items():
-        path = VOCRoot(root).image_set(name)
+        path = list_path(root, name)
         if ids_of(ids, path)[0] != ids:
             raise InputError(f"{path}: the IDs, such as {ids[0]!r}, would be read otherwise: rename the images")
         _write_lines(path, ids)
-    _write_lines(root / "classes.txt", found.class_names)
+    classes = root / "classes.txt"
+    mark = [ALONE] if other_kind(classes, found.class_names) else []
+    _write_lines(classes, [*mark, *found.class_names])
     separates = any(";" in name for name in found.class_names)  # names in a .csv
     label_file = "cls_labels.txt" if separates else "cls_labels.csv"
     write_label_file(root / label_file, labels, found.class_names)
@@ -43,6 +46,11 @@ def write_texts(root: Path, found: Found, labels: dict[str, list[int]]) -> None:
     content = SETTINGS_HEAD + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
     with replacing(root / SETTINGS) as temporary:
         temporary.write_text(content, encoding="utf-8", newline="")
+
+
+def list_path(root: Path, name: str) -> Path:
+    """Where a list is written: always in the target, other than VOCRoot.image_set, which takes x.txt for a path."""
+    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
 def lists_of(images: list[SourceImage]) -> dict[str, list[str]]:
@@ -53,7 +61,7 @@ def lists_of(images: list[SourceImage]) -> dict[str, list[str]]:
     """
     lists: dict[str, list[str]] = {}
     for image in images:
-        for name in image.sets:
+        for name in dict.fromkeys(image.sets):  # train.txt and Training.txt may both be there
             lists.setdefault(name, []).append(image.image_id)
     if TRAIN not in lists:
         elsewhere = {*lists.get(VAL, []), *lists.get(TEST, [])}
@@ -70,7 +78,7 @@ def settings_of(root: Path, label_file: str, lists: dict[str, list[str]], images
     """What differs from the defaults. Paths are absolute, so that the file works from any folder."""
 
     def path_of(name: str) -> str:
-        return str(VOCRoot(root).image_set(name))
+        return str(list_path(root, name))
 
     training = "train_aug" if "train_aug" in lists else TRAIN
     validation = VAL if VAL in lists else training
@@ -127,7 +135,12 @@ def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
 def counted(why: dict[str, list[str]]) -> list[str]:
     """A line for each reason: how many, and the first of them."""
     return [
-        f"{len(names)} {reason}: {', '.join(names[:SHOWN])}" + (", …" if len(names) > SHOWN else "")
+        f"{len(names)} {reason}: {_printable(', '.join(names[:SHOWN]))}" + (", …" if len(names) > SHOWN else "")
         for reason, names in why.items()
         if names
     ]
+
+
+def _printable(names: str) -> str:
+    """File names that are not UTF-8 hold what no terminal is sent."""
+    return names.encode(errors="backslashreplace").decode()

@@ -255,6 +255,11 @@ def test_the_image_whose_folders_fit_best(tmp_path, picture):
     assert folder.find("b.jpg", beside=tmp_path / "i.json", set_name="train") is None
 
 
+@pytest.mark.parametrize("name", ["a?d=", "http://[x/a.jpg"])
+def test_what_looks_like_an_address_and_is_none_is_a_name(name):
+    assert plain_name(name) == name
+
+
 def test_a_percent_sign_is_decoded_in_addresses_only():
     assert plain_name("50%20off.jpg") == "50%20off.jpg"
     assert plain_name("https://host/a%20b.jpg?x=1") == "/a b.jpg"

@@ -51,6 +51,39 @@ def test_subsets_become_lists(cvat, convert, content):
     assert content(convert("cvat", cvat))["lists"] == {"train": ["batch1_a1", "batch2_a1"], "val": ["b"]}
 
 
+def test_a_list_whose_ending_windows_hid(cvat, convert, content, monkeypatch, tmp_path):
+    """train.txt.txt is a list of the target, whatever lies in the working directory."""
+    lists = cvat / "ImageSets" / "Segmentation"
+    (lists / "default.txt").rename(lists / "train.txt.txt")
+    (lists / "mine.TXT.txt").write_text("b\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.txt", "mine.TXT.txt", "mine.TXT"):
+        Path(name).write_text("another\n")
+    found = content(convert("cvat", cvat))["lists"]
+    assert {name: sorted(ids) for name, ids in found.items()} == {
+        "train": ["b", "batch1_a1", "batch2_a1"],
+        "mine": ["b"],
+    }
+    assert Path("train.txt").read_text() == Path("mine.TXT").read_text() == "another\n"
+
+
+def test_a_list_of_two_spellings_holds_each_image_once(cvat, convert, content):
+    lists = cvat / "ImageSets" / "Segmentation"
+    (lists / "default.txt").rename(lists / "Training.txt")
+    (lists / "train.txt").write_text("b\n")
+    assert sorted(content(convert("cvat", cvat))["lists"]["train"]) == ["b", "batch1_a1", "batch2_a1"]
+    text = (convert("cvat", cvat) / "ImageSets" / "Segmentation" / "train.txt").read_text()
+    assert len(text.split()) == 3
+
+
+def test_a_list_that_leads_out_of_the_source_is_refused(cvat, refused, picture):
+    picture(cvat.parent / "secret" / "x.jpg", (1, 1))
+    mask(cvat.parent / "secret" / "x.png", [[BALL]])
+    for name in ("../../secret/x", str(cvat.parent / "secret" / "x")):
+        (cvat / "ImageSets" / "Segmentation" / "default.txt").write_text(f"b\n{name}\n")
+        assert "leads out of the folder" in refused("cvat", cvat)
+
+
 def test_without_lists_all_masks_count(cvat, convert, content):
     (cvat / "ImageSets" / "Segmentation" / "default.txt").unlink()
     assert content(convert("cvat", cvat))["lists"] == {"train": ["b", "batch1_a1", "batch2_a1"]}

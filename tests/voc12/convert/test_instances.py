@@ -1,6 +1,7 @@
 """COCO instances files: pycocotools' arrays, and hand-made files with masks drawn by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from pycocotools import mask as rle
 from misc.errors import InputError
 from tests.conftest import GOLDEN
 from voc12.convert.instances import NO_SUCH_CATEGORY, NO_SUCH_IMAGE, read_instances, sound
-from voc12.convert.outlines import DAMAGED, NO_OUTLINE, SHORT, classes_of, faults, paint
+from voc12.convert.outlines import DAMAGED, NO_OUTLINE, SHORT, Annotation, RunLengths, classes_of, faults, paint
 
 SIZE = (4, 5)
 
@@ -130,6 +131,7 @@ def test_packed_runs_of_any_mask(tmp_path):
         ({"size": [*SIZE], "counts": packed(SQUARE_MASK)[:-1]}, DAMAGED),
         ({"size": [*SIZE], "counts": "\x7f\x7f"}, DAMAGED),
         ({"counts": RUNS}, DAMAGED),
+        ({"size": [*SIZE], "counts": "d" + 20 * "P" + "0"}, DAMAGED),  # 20, with more and more zeros in front
     ],
 )
 def test_what_cannot_be_painted_is_told(tmp_path, segmentation, fault):
@@ -239,6 +241,34 @@ def test_whatever_stands_in_a_file_is_painted_or_told(tmp_path, segmentation):
                     assert paint(annotations, numbers, size, order="area", crowds=True).shape == size
             tried += 1
     assert tried > 300
+
+
+def test_an_area_that_no_float_holds_counts_for_none(tmp_path):
+    (annotation,) = read(one([SQUARE], area=10**400), tmp_path).annotations[1]
+    assert annotation.area is None
+
+
+def test_a_name_of_several_lines_becomes_one(tmp_path):
+    content = one([SQUARE])
+    content["categories"] = [
+        {"id": 3, "name": "cat\nor  lynx"},
+        {"id": 4, "name": "kit", "supercategory": "cat or\tlynx"},
+    ]
+    instances = read(content, tmp_path)
+    assert instances.categories == {3: "cat or lynx", 4: "kit"} and instances.supercategories == {"cat or lynx"}
+
+
+@pytest.mark.parametrize("order", ["file", "area"])
+def test_the_masks_of_all_objects_are_not_held_at_once(order):
+    """40 objects of a tenth of a megabyte each: three of their masks are less than 1 MB."""
+    size, objects = (400, 250), 40
+    runs = RunLengths(size, np.array([50_000, 50_000]))
+    annotations = [Annotation(1, 3, False, None, runs) for _ in range(objects)]
+    tracemalloc.start()
+    paint(annotations, {3: 1}, size, order=order, crowds=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e6
 
 
 def test_ids_that_a_program_wrote_with_a_point(tmp_path):

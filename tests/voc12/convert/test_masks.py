@@ -130,6 +130,13 @@ def test_refusals(name, image, expected, voc, refused):
     assert expected in refused("masks", voc)
 
 
+def test_an_empty_list_beside_others_counts_for_nothing(voc, convert, content):
+    KINDS["RGB"]().save(voc / "SegmentationClass" / "a.png")
+    (voc / "train.txt").write_text("a\n")
+    (voc / "test.txt").write_text("\n")
+    assert set(content(convert("masks", voc))["lists"]) == {"train"}
+
+
 def test_two_masks_of_one_image(voc, refused):
     for name in ("a.png", "a.bmp"):
         Image.fromarray(MASK).save(voc / "SegmentationClass" / name)

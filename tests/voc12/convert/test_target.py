@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,16 @@ def test_a_folder_of_something_else_is_left_alone(source, refused, tmp_path):
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "ImageSets"])
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_folder_of_the_target_that_is_a_link_is_not_written_through(folder, more, source, convert, refused):
+    (source / "ImageSets" / "Segmentation").mkdir(parents=True)
+    target = convert("labelme", source)
+    (target / folder).rename(target / "before")
+    (target / folder).symlink_to(source / folder)
+    assert f"{folder}" in (error := refused("labelme", source, *more, is_finished=True)) and "by a link" in error
+
+
 def test_target_and_source_do_not_overlap(tmp_path):
     source = tmp_path / "set" / "source"
     source.mkdir(parents=True)
@@ -270,7 +281,25 @@ def test_class_names_with_semicolons_get_labels_as_text(image, written, content)
     assert content(target)["labels"] == {"a": [1]}
 
 
+@pytest.mark.parametrize("name", ["Bus, Truck", "[other]", "<unk>", "{1}"])
+def test_names_that_look_like_a_table_are_names_where_a_source_gives_them(name, image, written, content):
+    target, _ = written([image("a", mask=[[1]])], names=(name,))
+    assert content(target)["names"] == [name]
+
+
+def test_a_size_that_cannot_be_is_told_before_a_mask_is_drawn(image, written):
+    given = image("a", size=(1, 1))
+
+    def draw() -> np.ndarray:
+        raise AssertionError("drawn")
+
+    with pytest.raises(InputError, match=r"a\.png is 90000×80000 pixels .*, expected 1×1"):
+        written([replace(given, mask=draw, size=(90_000, 80_000))])
+
+
 def test_what_was_left_out_is_said(image, written):
+    _, said = written([image("a", mask=[[1]])], {"files that are no JPEG": ["caf\udce9.webp"]})
+    assert "caf\\udce9.webp" in said
     _, said = written([image("a", mask=[[1]])], {"images without a mask": [f"b{n}.jpg" for n in range(7)]})
     assert "7 images without a mask: b0.jpg, b1.jpg, b2.jpg, b3.jpg, b4.jpg, …" in said
     with pytest.raises(InputError, match=r"no image to convert \(1 images without a mask: b\.jpg\)"):
@@ -295,7 +324,8 @@ def test_masks_are_of_the_image_as_shown(tmp_path, picture):
 
 def test_ids(tmp_path, picture):
     assert flat_id("batch1/a 1") == flat_id("batch1\\a 1") == "batch1_a 1"
-    for name in ("", "a\n", " a", "a\u2028b", "x" * 241, "/", "a.jpg", ".."):
+    outside = ("..", "../a", "b/../../a", "/a", "C:\\a", "..\\a")
+    for name in ("", "a\n", " a", "a\u2028b", "x" * 241, "/", "a.jpg", "caf\udce9", "\ud83d", *outside):
         with pytest.raises(InputError, match="ID"):
             flat_id(name)
     refuse_collisions(["batch1/a", "batch2/a"])
