@@ -91,7 +91,14 @@ def did_you_mean(name: str, class_names: list[str]) -> str:
 
 
 def write_label_file(path: str | Path, labels: dict[str, list[int]], class_names: list[str]) -> None:
-    """Write the class numbers of each image, as text or, if the ending is .csv, as names.
+    """Write `label_text`, which raises an InputError if the form cannot hold the labels."""
+    content = label_text(path, labels, class_names)
+    with replacing(path) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="")
+
+
+def label_text(path: str | Path, labels: dict[str, list[int]], class_names: list[str]) -> str:
+    """The class numbers of each image, as text or, if the ending of the file is .csv, as names.
 
     Raises    InputError if the form cannot hold them: an ID with blanks in text, a class name with ; in CSV, or
               anything in .npy, which is only read.
@@ -111,8 +118,7 @@ def write_label_file(path: str | Path, labels: dict[str, list[int]], class_names
             if _has_blanks(image_id):
                 raise InputError(f"{path}: {image_id!r} cannot be listed in text: {BLANKS_NEED_CSV}")
             content.write(" ".join([image_id, *map(str, classes)]) + "\n")
-    with replacing(path) as temporary:
-        temporary.write_text(content.getvalue(), encoding="utf-8", newline="")
+    return content.getvalue()
 
 
 def _text_rows(path: str | Path) -> Iterator[Row]:

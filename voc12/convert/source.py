@@ -30,7 +30,7 @@ class SourceImage:
     path      its file, JPEG, PNG, TIFF or BMP
     mask      reads or draws its mask, when it is needed: (H, W) uint8 of the image as it is shown, 0 background,
               255 void, classes from 1. It may raise an InputError. None: there is no mask
-    made_of   the files that the mask is read from: where one is newer than the finished mask, that is made anew
+    made_of   the files that the mask is read from: where they are others, or changed, it is made anew
     classes   that it shows, from 0; None: those of its mask
     sets      names of the lists that it is in: TRAIN, VAL, TEST or others
     size      (H, W) that its mask will have, where that is known before it is drawn

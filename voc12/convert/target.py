@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from misc.files import remove, remove_abandoned, replacing
 from misc.formats.images import image_size, read_label_map, write_mask
 from misc.run.parallel import parallel_map
 from voc12.class_names import check_names
+from voc12.convert.own_files import OwnFiles, source_mark
 from voc12.convert.source import (
     Found,
     SourceImage,
@@ -21,7 +23,7 @@ from voc12.convert.source import (
     values_in,
 )
 from voc12.convert.texts import SETTINGS, counted, summary, write_texts
-from voc12.image_set import IMAGE_ENDINGS, VOCRoot, nfc
+from voc12.image_set import IMAGE_ENDINGS, nfc
 
 VOID = 255
 RECORD = "conversion.json"
@@ -64,22 +66,15 @@ class Target:
             left_out = counted(found.left_out)
             raise InputError(f"{record['source']}: no image to convert" + (f" ({left_out[0]})" if left_out else ""))
         _refuse_twins(found.images)
-        self._claim(record | {"class_names": found.class_names})
-        made = list(parallel_map(lambda image: self._add(image, found), found.images, workers=workers, desc="convert"))
-        faults = [each.fault for each in made if each.fault]
-        if faults:
-            more = f" (and {len(faults) - 1} more of {len(made)} images)" if len(faults) > 1 else ""
-            raise InputError(f"{faults[0]}{more}")
-        if not any(each.classes for each in made):
-            raise InputError(
-                f"{record['source']}: none of {len(made)} images shows a class: look at the masks and the class names; "
-                "where 255 is the one class, use the format masks with --binary"
-            )
-        labels = {image.image_id: each.classes for image, each in zip(found.images, made, strict=True)}
-        write_texts(self.root, found, labels)
+        with self._claim(record | {"class_names": found.class_names}) as own:
+            add = partial(self._add, found=found, own=own)
+            made = list(parallel_map(add, found.images, workers=workers, desc="convert"))
+            _refuse_faults(made, record["source"])
+            labels = {image.image_id: each.classes for image, each in zip(found.images, made, strict=True)}
+            write_texts(own, found, labels)
         return summary(self.root, found, labels)
 
-    def _claim(self, record: dict[str, Any]) -> None:
+    def _claim(self, record: dict[str, Any]) -> OwnFiles:
         """Note what the folder is going to hold; InputError if it holds something else."""
         _refuse_links(self.root)
         path = self.root / RECORD
@@ -92,30 +87,28 @@ class Target:
                     "choose another TARGET, or say --overwrite"
                 )
             if differs or self.overwrite:
-                self._clear()
+                with OwnFiles(self.root) as before:  # before the record says otherwise: a kill leaves nothing stale
+                    before.remove_unused()
         elif self.root.exists() and (not self.root.is_dir() or _is_used(self.root)):
             raise InputError(f"{self.root} is there and no conversion made it: choose a TARGET that is new or empty")
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             remove_abandoned(folder)
+        own = OwnFiles(self.root)
+        own.set_aside(SETTINGS)
         remove(self.root / SETTINGS)  # from now on it is not finished
+        return own
 
-    def _clear(self) -> None:
-        """Remove what the earlier conversion made, before the record says otherwise: a kill leaves nothing stale."""
-        for folder in FOLDERS:
-            for path in (self.root / folder).glob("*"):
-                if path.suffix in (*IMAGE_ENDINGS, ".txt"):
-                    remove(path)
-
-    def _add(self, image: SourceImage, found: Found) -> Made:
+    def _add(self, image: SourceImage, *, found: Found, own: OwnFiles) -> Made:
         """Write the image and its mask; what is wrong with them is returned, what cannot be written raised."""
-        path = VOCRoot(self.root).truth(image.image_id)
+        name = f"SegmentationClass/{image.image_id}.png"
         try:
             size = image_size(image.path)
             if image.size is not None:  # before a mask of that size takes memory
                 _check_size(image.size, image, size)
-            finished = self._finished(image, path)
+            mark = source_mark((*image.made_of, image.path))
+            finished = self._finished(name) if image.mask and own.holds(name, mark) else None
             labels = finished if finished is not None else image.mask() if image.mask else None
             if labels is not None:
                 _check_size(labels.shape, image, size)
@@ -123,38 +116,51 @@ class Target:
         except InputError as error:
             return Made([], str(error))
         if labels is not None and finished is None:
-            write_mask(path, labels)
-        self._place(image)
+            own.note(name)
+            write_mask(self.root / name, labels)
+            own.note(name, mark)
+        self._place(image, own, mark)
         if image.classes is not None:
             return Made(sorted(set(image.classes)))
         if labels is None:
             return Made([])
         return Made([int(number) - 1 for number in values_in(labels) if number not in (0, VOID)])
 
-    def _finished(self, image: SourceImage, path: Path) -> np.ndarray | None:
-        """The mask that an earlier run wrote, unless it is damaged or older than what it is made of."""
-        if image.mask is None or not path.is_file():
-            return None
-        if any(_last_change(part) > path.stat().st_mtime_ns for part in image.made_of):
-            return None
+    def _finished(self, name: str) -> np.ndarray | None:
+        """The mask that an earlier run wrote, unless it is damaged or gone."""
         try:
-            return read_label_map(path)
+            return read_label_map(self.root / name)
         except InputError:
             return None
 
-    def _place(self, image: SourceImage) -> None:
+    def _place(self, image: SourceImage, own: OwnFiles, mark: str) -> None:
         """Link to the image, or copy it, under the ID; a finished link or copy is kept."""
-        ending = image.path.suffix
-        name = f"{image.image_id}{ending if ending in IMAGE_ENDINGS else ending.lower()}"
-        path = self.root / "JPEGImages" / name
-        for other in IMAGE_ENDINGS:  # of an earlier run, from a source that has changed since
-            if (stale := path.with_name(f"{image.image_id}{other}")) != path and os.path.lexists(stale):
-                remove(stale)
-        original = Path(os.path.abspath(image.path))
-        if not _is_placed(path, original, copy=self.copy):
+        ending = image.path.suffix if image.path.suffix in IMAGE_ENDINGS else image.path.suffix.lower()
+        name = f"JPEGImages/{image.image_id}{ending}"
+        for other in IMAGE_ENDINGS:
+            beside = f"JPEGImages/{image.image_id}{other}"
+            is_same = other.lower() == ending.lower()  # to some file systems
+            if not is_same and os.path.lexists(self.root / beside) and not own.knows(beside):
+                raise InputError(f"{self.root / beside} is there, and {image.path} has the same ID: rename one of them")
+        path, original = self.root / name, Path(os.path.abspath(image.path))
+        if not (own.holds(name, mark) and _is_placed(path, original, copy=self.copy)):
+            own.note(name)
             with replacing(path) as temporary:
                 if self.copy or not _linked(original, temporary):
                     shutil.copyfile(original, temporary)
+            own.note(name, mark)
+
+
+def _refuse_faults(made: list[Made], source: str) -> None:
+    faults = [each.fault for each in made if each.fault]
+    if faults:
+        more = f" (and {len(faults) - 1} more of {len(made)} images)" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{more}")
+    if not any(each.classes for each in made):
+        raise InputError(
+            f"{source}: none of {len(made)} images shows a class: look at the masks and the class names; "
+            "where 255 is the one class, use the format masks with --binary"
+        )
 
 
 def _refuse_links(root: Path) -> None:
@@ -200,23 +206,10 @@ def _is_used(folder: Path) -> bool:
     return any(not path.name.endswith(".tmp") for path in folder.iterdir())
 
 
-def _last_change(path: Path) -> int:
-    """When a file was last written or renamed, ns; a rename does not change the first."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return max(status.st_mtime_ns, status.st_ctime_ns)
-
-
 def _is_placed(path: Path, original: Path, *, copy: bool) -> bool:
     if path.is_symlink():
         return not copy and Path(os.readlink(path)) == original
-    return (
-        path.is_file()
-        and path.stat().st_size == original.stat().st_size
-        and path.stat().st_mtime_ns >= _last_change(original)
-    )
+    return path.is_file() and path.stat().st_size == original.stat().st_size
 
 
 def _linked(original: Path, link: Path) -> bool:

@@ -10,11 +10,11 @@ import yaml
 
 from misc.config import Config
 from misc.errors import InputError
-from misc.files import replacing
 from voc12.class_names import ALONE, other_kind
+from voc12.convert.own_files import OwnFiles
 from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage
 from voc12.image_set import VOCRoot
-from voc12.label_file import write_label_file
+from voc12.label_file import label_text
 from voc12.list_forms import ids_of
 
 SETTINGS = "set.yaml"
@@ -24,28 +24,28 @@ SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differ
 SHOWN = 5
 
 
-def write_texts(root: Path, found: Found, labels: dict[str, list[int]]) -> None:
-    """Write lists, class names, labels and, at last, the settings.
+def write_texts(own: OwnFiles, found: Found, labels: dict[str, list[int]]) -> None:
+    """Write lists, class names, labels and, when what is left of earlier conversions is removed, the settings.
 
     labels    ID → the classes that the image shows, from 0
     Raises    InputError if a list or the label file cannot hold the names
     """
-    lists = lists_of(found.images)
+    root, lists = own.root, lists_of(found.images)
     for name, ids in lists.items():
         path = list_path(root, name)
         if ids_of(ids, path)[0] != ids:
             raise InputError(f"{path}: the IDs, such as {ids[0]!r}, would be read otherwise: rename the images")
-        _write_lines(path, ids)
+        own.write_text(path.relative_to(root).as_posix(), _lines(ids))
     classes = root / "classes.txt"
     mark = [ALONE] if other_kind(classes, found.class_names) else []
-    _write_lines(classes, [*mark, *found.class_names])
+    own.write_text(classes.name, _lines([*mark, *found.class_names]))
     separates = any(";" in name for name in found.class_names)  # names in a .csv
     label_file = "cls_labels.txt" if separates else "cls_labels.csv"
-    write_label_file(root / label_file, labels, found.class_names)
+    own.write_text(label_file, label_text(root / label_file, labels, found.class_names))
+    own.remove_unused()
     settings = settings_of(Path(os.path.abspath(root)), label_file, lists, found.images)
-    content = SETTINGS_HEAD + yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
-    with replacing(root / SETTINGS) as temporary:
-        temporary.write_text(content, encoding="utf-8", newline="")
+    content = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
+    own.write_text(SETTINGS, SETTINGS_HEAD + content)
 
 
 def list_path(root: Path, name: str) -> Path:
@@ -105,9 +105,8 @@ def settings_of(root: Path, label_file: str, lists: dict[str, list[str]], images
     return settings
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:

@@ -1,5 +1,6 @@
 """What holds for every format: links, interruption, lists, settings, refusals."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from misc.run.preflight import Preflight
 from tests.conftest import PROJECT
 from tests.voc12.convert.conftest import tree
 from voc12.convert.__main__ import FORMATS, _parser, main
+from voc12.convert.own_files import LEDGER, OwnFiles
 from voc12.convert.source import (
     Found,
     SourceImage,
@@ -110,7 +112,6 @@ def test_again_keeps_what_is_finished_and_renews_what_changed(source, convert, c
 
     (target / "SegmentationClass" / "a3.png").write_bytes(b"damaged")
     changed = source / "SegmentationClass" / "a1.png"
-    os.utime(target / "SegmentationClass" / "a1.png", (1, 1))  # as if the mask of the source were written later
     Image.fromarray(np.array([[2, 2, 2], [0, 0, 0]], np.uint8)).save(changed)
     (source / "JPEGImages" / "a2.jpg").unlink()
     Image.new("RGB", (3, 2)).save(source / "JPEGImages" / "a2.png")
@@ -120,7 +121,95 @@ def test_again_keeps_what_is_finished_and_renews_what_changed(source, convert, c
     assert [path.name for path in sorted((target / "JPEGImages").iterdir())] == ["a1.jpg", "a2.png", "a3.jpg"]
 
 
-@pytest.mark.parametrize("writes", range(11))
+@pytest.mark.parametrize("is_link", [False, True])
+def test_masks_in_the_place_of_others_are_made_anew_although_they_are_older(is_link, source, convert, content):
+    """A folder's new name leaves the times of its files as they are."""
+    folder, others = source / "SegmentationClass", source / "v2"
+    others.mkdir()
+    for image_id in MASKS:
+        Image.fromarray(np.full((2, 3), 2, np.uint8)).save(others / f"{image_id}.png")
+    if is_link:
+        folder.rename(source / "v1")
+        folder.symlink_to("v1")
+    target = convert("labelme", source)
+    if is_link:
+        folder.unlink()
+        folder.symlink_to("v2")
+    else:
+        folder.rename(source / "v1")
+        others.rename(folder)
+    found = content(convert("labelme", source))
+    assert found["masks"] == dict.fromkeys(MASKS, [[2, 2, 2]] * 2) and {*map(tuple, found["labels"].values())} == {(1,)}
+    assert target.is_dir()
+
+
+def test_a_copy_of_another_image_of_the_same_size_is_made_anew(source, convert):
+    for name, grey in (("JPEGImages", 1), ("other", 2)):
+        (source / name).mkdir(exist_ok=True)
+        for image_id in MASKS:
+            (source / name / f"{image_id}.jpg").unlink(missing_ok=True)
+            Image.new("L", (3, 2), grey).save(source / name / f"{image_id}.bmp")
+    convert("labelme", source, "--copy")
+    (source / "JPEGImages").rename(source / "before")
+    (source / "other").rename(source / "JPEGImages")
+    target = convert("labelme", source, "--copy")
+    assert Image.open(target / "JPEGImages" / "a1.bmp").getpixel((0, 0)) == 2
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_what_the_user_added_or_changed_in_the_target_is_kept(more, source, convert, picture):
+    target = convert("labelme", source)
+    lists = target / "ImageSets" / "Segmentation"
+    (target / "set.yaml").write_text("mine: 1\n")
+    (lists / "train.txt").write_text("a1\n")
+    (lists / "of_mine.txt").write_text("a2\n")
+    picture(target / "JPEGImages" / "of_mine.jpg", (1, 1))
+    convert("labelme", source, *more)
+    assert "set.yaml.bak" in convert.said and "train.txt.bak" in convert.said
+    assert (target / "set.yaml.bak").read_text() == "mine: 1\n" and (lists / "train.txt.bak").read_text() == "a1\n"
+    assert (lists / "of_mine.txt").read_text() == "a2\n" and (target / "JPEGImages" / "of_mine.jpg").is_file()
+    assert "mine" not in (target / "set.yaml").read_text() and (lists / "train.txt").read_text() == "a1\na2\na3\n"
+    convert("labelme", source, *more)
+    assert ".bak" not in convert.said and (target / "set.yaml.bak").read_text() == "mine: 1\n"
+
+
+def test_an_image_of_the_users_is_not_taken_for_that_of_the_source(source, convert, refused, picture):
+    target = convert("labelme", source)
+    picture(target / "JPEGImages" / "a1.png", (1, 1))
+    assert "a1.png is there, and" in refused("labelme", source)
+
+
+def test_what_the_source_has_no_more_is_removed(image, written, content):
+    written([image("a", mask=[[1]]), image("b", mask=[[1]], sets=("val",))])
+    target, _ = written([image("a", mask=[[1]])])
+    assert content(target)["lists"] == {"train": ["a"]} and set(content(target)["masks"]) == {"a"}
+    assert [path.name for path in (target / "JPEGImages").iterdir()] == ["a.png"]
+
+
+def test_a_conversion_ends_where_another_one_begins(image, written, content):
+    """The mask of a, drawn when the other one has finished, does not get in its place."""
+    first = image("a", mask=[[1]])
+
+    def draw() -> np.ndarray:
+        written([image("a", mask=[[2]])])
+        return np.array([[1]], np.uint8)
+
+    with pytest.raises(InputError, match="another conversion has begun"):
+        written([replace(first, mask=draw)])
+    assert content(first.path.parent.parent / "target")["masks"] == {"a": [[2]]}
+
+
+def test_the_ledger_of_a_crash_is_read(tmp_path):
+    with OwnFiles(tmp_path) as own:
+        own.note("a", "1")
+        own.note("b", "2")
+    with (tmp_path / LEDGER).open("ab") as file:
+        file.write(b'["c", \0\xff\n7\n["d", ')
+    with OwnFiles(tmp_path) as own:
+        assert own.holds("a", "1") and own.holds("b", "2") and not own.holds("b", "1") and not own.knows("c")
+
+
+@pytest.mark.parametrize("writes", range(13))
 def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writes, monkeypatch):
     whole = convert("labelme", source, target="whole")
     killed = whole.with_name("killed")
@@ -142,10 +231,13 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_files(source, convert, writ
     convert("labelme", source, target="killed")
 
     def files(root: Path) -> dict[str, bytes]:
-        paths = [path for path in root.rglob("*") if path.is_file()]
+        paths = [path for path in root.rglob("*") if path.is_file() and path.name != LEDGER]
         return {str(p.relative_to(root)): p.read_bytes().replace(bytes(root), b"ROOT") for p in paths}
 
     assert files(killed) == files(whole)
+    ledgers = [(root / LEDGER).read_text().splitlines() for root in (killed, whole)]
+    for ledger in ledgers:
+        assert {json.loads(line)[0] for line in ledger} == {*files(whole)} - {"conversion.json"}
 
 
 def test_workers_change_nothing(source, convert):
