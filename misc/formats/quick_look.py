@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from misc.errors import reason
 from misc.formats import score_file
 from misc.formats.images import OF_NO_RANGE
 
 END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+STRIPS, TILES = (273, 279), (324, 325)  # entries of a TIFF: where its pixels lie, and how many bytes they take
+COMPRESSION, USUAL = (
+    259,
+    (1, 5, 8, 32773, 32946),
+)  # none, LZW, deflate, PackBits, deflate as it was: always decoded here
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -33,7 +40,8 @@ def photograph_fault(path: Path) -> str | None:
 
 
 def image_fault(path: Path, *, last: bytes = b"", as_rgb: bool = False) -> str | None:
-    """Look at an image: its header and the mark at its end; the pixels are decoded only if the mark is not there.
+    """Look at an image: its header and the mark at its end, or whether a TIFF or BMP holds its last pixels. They are
+    decoded only if that does not tell.
 
     last      what its bytes have to end in
     as_rgb    it is to be read as RGB, so that the range of its numbers matters
@@ -42,7 +50,7 @@ def image_fault(path: Path, *, last: bytes = b"", as_rgb: bool = False) -> str |
         with open(path, "rb") as file, Image.open(file) as image:
             end = _last_bytes(file, 64)  # some writers put a few bytes behind the mark
             mark = END_MARKS.get(image.format or "")
-            if mark is None or mark not in end:
+            if not (_holds_pixels(image, os.fstat(file.fileno()).st_size) if mark is None else mark in end):
                 image.load()
             if as_rgb and image.mode in ("I", "F"):
                 return OF_NO_RANGE.format(image.mode)
@@ -70,6 +78,20 @@ def scores_fault(path: Path) -> str | None:
     except Exception as error:  # a damaged file can raise anything
         return reason(error)
     return f"it has no {min(lacking)}" if lacking else None
+
+
+def _holds_pixels(image: Image.Image, size: int) -> bool:
+    """Whether a TIFF or BMP of so many bytes reaches to the end of its pixels; False too where that is not known."""
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(COMPRESSION, 1) in USUAL:
+        for offsets, counts in (STRIPS, TILES):
+            places, lengths = image.tag_v2.get(offsets, ()), image.tag_v2.get(counts, ())
+            if places and len(places) == len(lengths):
+                return bool(max(map(sum, zip(places, lengths, strict=True))) <= size)
+    if isinstance(image, BmpImageFile) and len(image.tile) == 1:
+        codec, _, offset, form = image.tile[0]
+        if codec == "raw" and isinstance(form, tuple):
+            return bool(offset + form[1] * image.height <= size)  # bytes a row
+    return False
 
 
 def _last_bytes(file: BinaryIO, count: int) -> bytes:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from misc.formats.cam_file import CAM, write_cam
 from misc.formats.images import write_grey
@@ -17,7 +18,8 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp"])
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.tif"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.97])
 def test_cut_images_are_found(tmp_path, noise, name, share):
     path = tmp_path / name
@@ -26,6 +28,23 @@ def test_cut_images_are_found(tmp_path, noise, name, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     assert image_fault(path)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("kind", [{}, {"compression": "tiff_lzw"}, {"compression": "packbits"}])
+@pytest.mark.parametrize("name", ["a.tif", "a.bmp"])
+def test_tiff_and_bmp_are_not_decoded(tmp_path, noise, name, kind, monkeypatch):
+    noise.save(tmp_path / name, **kind)
+    whole = (tmp_path / name).read_bytes()
+
+    def load(image):
+        raise ValueError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    monkeypatch.setattr(TiffImageFile, "load", load)
+    assert image_fault(tmp_path / name) is None
+    (tmp_path / name).write_bytes(whole[:-40])
+    assert image_fault(tmp_path / name)
 
 
 def test_bytes_after_the_end_of_an_image_do_no_harm(tmp_path, noise):
