@@ -25,9 +25,8 @@ from net.saliency_model import Saliency, SaliencyModel
 from net.saliency_presets import Handling
 from step.shared.data import DataSet
 from step.shared.inputs import ImageList, Images
+from step.shared.values import SOFTWARE
 from voc12.datasets import ScaledImages
-
-SOFTWARE = "make_saliency"  # noted in the files this step writes; no other file is ever overwritten
 
 log = logging.getLogger(__name__)
 

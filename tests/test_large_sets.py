@@ -20,6 +20,7 @@ from misc.formats.compact_cam import ScaleMaps
 from misc.formats.images import write_grey
 from misc.run.chain import look, run_chain
 from run_sample import STEPS
+from step.shared.values import IMAGES_LOOKED_AT
 from voc12.first_look import MASKS_LOOKED_AT
 from voc12.saliency_look import MAPS_LOOKED_AT
 
@@ -161,8 +162,9 @@ def test_a_resumed_run_opens_each_finished_file_once(large, n):
         run_chain(STEPS, there.args)
     assert {counts[str(path)] for path in made} == {1}
     inputs = [counts[str(there.root / kind / f"{i}.png")] for kind in ("JPEGImages", "Sal") for i in there.ids]
-    # a quick look and the digest, once for all steps; of some maps the values, of more the size and that of the image
-    looked_at = min(n, MAPS_LOOKED_AT) + 2 * min(n, MASKS_LOOKED_AT)
+    # a quick look and the digest, once for all steps; of some maps the values, of some images the range; of more maps
+    # the size, and of their images the size and whether EXIF turns them
+    looked_at = min(n, MAPS_LOOKED_AT) + min(n, IMAGES_LOOKED_AT) + 3 * min(n, MASKS_LOOKED_AT)
     assert min(inputs) >= 2 and sum(inputs) == 4 * n + looked_at
     others = sum(counts.values()) - len(made) - sum(inputs)
     assert others < 200  # lists, labels, manifests, checkpoints

@@ -4,6 +4,8 @@ Arrays go through imageio; Pillow is asked where the mode, the palette, the head
 An image is as it is shown: turned or mirrored as its EXIF orientation says, and its size is that of what is shown.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -52,14 +54,21 @@ def open_image(path: str | Path) -> Image.Image:
         raise InputError(f"{path}: cannot be read as an image ({said})") from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of an image, from its header."""
+@contextmanager
+def _header(path: str | Path) -> Iterator[Image.Image]:
+    """An image of which no pixel is read."""
     try:
         with Image.open(path) as image:
-            on_the_side = exif_orientation(image) in ON_THE_SIDE
-            return (image.width, image.height) if on_the_side else (image.height, image.width)
+            yield image
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of an image, from its header."""
+    with _header(path) as image:
+        on_the_side = exif_orientation(image) in ON_THE_SIDE
+        return (image.width, image.height) if on_the_side else (image.height, image.width)
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -74,6 +83,20 @@ def exif_orientation(image: Image.Image) -> int:
         return orientation if orientation in TURNS else 1
     except Exception:  # damaged EXIF can raise anything
         return 1
+
+
+def is_turned_unseen(path: str | Path) -> bool:
+    """Whether EXIF turns or mirrors an image so that its size does not tell."""
+    with _header(path) as image:
+        orientation = getattr(image, "tag_v2", {}).get(ORIENTATION) or exif_orientation(image)
+        return orientation in TURNS and (orientation not in ON_THE_SIDE or image.width == image.height)
+
+
+def highest_of_16_bits(path: str | Path) -> int | None:
+    """The highest value of a grey image of 16 bits; None of other images."""
+    with _header(path) as image:
+        deep = image.mode.startswith("I;16")
+    return int(np.asarray(open_image(path)).max()) if deep else None
 
 
 def on_its_side(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:

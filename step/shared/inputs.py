@@ -21,7 +21,7 @@ from misc.train.progress import Progress
 from net.resnet50 import resnet50_stride16
 from step.shared import paths
 from step.shared.data import DataSet
-from step.shared.values import look_at_saliency_maps, look_at_truth
+from step.shared.values import look_at_range, look_at_saliency_maps, look_at_truth
 from voc12.first_look import misplaced_mask
 from voc12.image_set import merged, near_miss, other_lists, other_truth, read_list
 
@@ -53,7 +53,9 @@ class Images(Input):
     ids: list[str]
 
     def look(self, preflight: Preflight) -> None:
-        preflight.reads("images", map(self.data.root.image, self.ids), probe=photograph_fault, remedy=near_miss)
+        paths = [self.data.root.image(image_id) for image_id in self.ids]
+        preflight.reads("images", paths, probe=photograph_fault, remedy=near_miss)
+        preflight.attempt(partial(look_at_range, preflight, paths), once=f"range of images {hash(tuple(self.ids))}")
 
     def parts(self, image_id: str) -> list[Path]:
         return [self.data.root.image(image_id)]

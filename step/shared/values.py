@@ -6,12 +6,38 @@ from pathlib import Path
 
 from misc.cores import available_cores
 from misc.errors import InputError
-from misc.formats.images import ON_ITS_SIDE, image_size, on_its_side
+from misc.formats.images import (
+    ON_ITS_SIDE,
+    highest_of_16_bits,
+    image_size,
+    is_turned_unseen,
+    on_its_side,
+    software_of,
+)
 from misc.run.preflight import Preflight
 from step.shared.data import DataSet
 from voc12.contradictions import Finding, Source, label_findings
 from voc12.first_look import MASKS_LOOKED_AT, Labels, Masks, look_at_masks, see_mask, spread
 from voc12.saliency_look import look_at_saliency
+
+SOFTWARE = "make_saliency"  # noted in the maps that this step made
+IMAGES_LOOKED_AT, DECODED = 100, 10  # for the range of 16 bits: headers, and images of 16 bits
+TWELVE_BITS = 4096
+
+
+def look_at_range(preflight: Preflight, paths: Sequence[Path]) -> None:
+    """Warn of images of 16 bits that use 12 of them, as cameras and scanners write them: they come out almost black."""
+    highest: dict[Path, int] = {}
+    for path in spread(paths, IMAGES_LOOKED_AT):
+        with suppress(InputError):  # what is wrong with files is told elsewhere
+            value = highest_of_16_bits(path) if len(highest) < DECODED else None
+            if value is not None:
+                highest[path] = value
+    if highest and max(highest.values()) < TWELVE_BITS:
+        preflight.warning(
+            f"{len(highest)} images of 16 bits looked at, such as {next(iter(highest))}, hold nothing above "
+            f"{max(highest.values())}: 65535 is white, so these are almost black: scale their values to 65535"
+        )
 
 
 def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> None:
@@ -24,6 +50,7 @@ def look_at_truth(preflight: Preflight, data: DataSet, ids: Sequence[str]) -> No
     def look() -> None:
         preflight.notice(f"ground truth: {min(len(given), MASKS_LOOKED_AT)} of {len(ids)} masks looked at")
         tell(preflight, look_at_masks(masks, workers=available_cores()))
+        tell(preflight, turned_unseen(data, spread(given, MASKS_LOOKED_AT), "masks"))
 
     if given:
         preflight.attempt(look, once=f"values of ground truth {hash(tuple(given))}")
@@ -57,7 +84,9 @@ def look_at_saliency_maps(preflight: Preflight, data: DataSet, ids: Sequence[str
         root = data.root
         count, findings = look_at_saliency(given, root.saliency, root.saliency_folder, workers=available_cores())
         preflight.notice(f"saliency: {count} of {len(ids)} maps looked at")
-        tell(preflight, [*findings, *turned_maps(data, spread(given, MASKS_LOOKED_AT))])
+        sample = spread(given, MASKS_LOOKED_AT)
+        unseen = turned_unseen(data, sample, "saliency maps", lambda i: software_of(root.saliency(i)) == SOFTWARE)
+        tell(preflight, [*findings, *turned_maps(data, sample), *unseen])
 
     if given:
         preflight.attempt(look, once=f"values of saliency maps {hash(tuple(given))}")
@@ -75,6 +104,27 @@ def turned_maps(data: DataSet, ids: Sequence[str]) -> list[Finding]:
         return []
     text = f"{len(turned)} of {len(ids)} saliency maps looked at lie on their side, such as {turned[0]}{ON_ITS_SIDE}"
     return [Finding(text, fatal=True)]
+
+
+def turned_unseen(
+    data: DataSet, ids: Sequence[str], maps: str, is_own: Callable[[str], bool] = lambda image_id: False
+) -> list[Finding]:
+    """Images that EXIF turns, of which maps or masks of a program that does not turn have the right size.
+
+    is_own    whether the map of an image was made here, and so is turned alike
+    """
+    turned = []
+    for image_id in ids:
+        with suppress(InputError):
+            if is_turned_unseen(data.root.image(image_id)) and not is_own(image_id):
+                turned.append(data.root.image(image_id))
+    if not turned:
+        return []
+    text = (
+        f"{len(turned)} of {len(ids)} images looked at, such as {turned[0]}, are turned or mirrored by EXIF, which "
+        f"their size does not tell: their {maps} must be turned alike (EXIF orientation in docs/data.md)"
+    )
+    return [Finding(text, fatal=False)]
 
 
 def given_files(preflight: Preflight, files: dict[str, Path]) -> list[str]:
