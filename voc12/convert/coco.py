@@ -7,17 +7,20 @@ around these names do not matter). Objects marked iscrowd are painted as others:
 
 import argparse
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from pathlib import Path
+from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import image_size
 from voc12.class_names import BACKGROUND, IGNORED
-from voc12.convert.image_folder import ImageFolder, place_name
-from voc12.convert.instances import Instances, read_instances, sound
+from voc12.convert.image_folder import Claim, ImageFolder, place_name, which_mean
+from voc12.convert.instances import Image, Instances, read_instances, sound
 from voc12.convert.outlines import Annotation, check_pycocotools, classes_of, paint
 from voc12.convert.source import NO_JPEG_OR_PNG, TEST, TRAIN, VAL, Found, SourceImage, folder_of
 from voc12.image_set import IMAGE_ENDINGS
@@ -50,6 +53,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all_images", action="store_true", help="keep images without an annotation, as background")
 
 
+class Listed(NamedTuple):
+    """An image of an instances file, and the list that this is of."""
+
+    instances: Instances
+    set_name: str
+    image: Image
+
+
 @dataclass
 class Picture:
     """What the instances files say of one image file."""
@@ -71,9 +82,10 @@ def read(source: Path, options: argparse.Namespace) -> Found:
     numbers, names = number_categories([*parts.values()])
     on_disk = ImageFolder(folder)
     found = Found(names, [])
-    pictures: dict[Path, Picture] = {}
+    listed: dict[Path, list[Listed]] = defaultdict(list)
     for path, instances in parts.items():
-        _add(instances, _set_of(path, source), on_disk, pictures, found, all_images=options.all_images)
+        _find(instances, _set_of(path, source), on_disk, listed, found.left_out, all_images=options.all_images)
+    pictures = {path: _picture(path, of_file, on_disk, found.left_out) for path, of_file in listed.items()}
     ids = on_disk.ids([*pictures])
     has_outlines = any(picture.complete and picture.annotations for picture in pictures.values())
     if has_outlines:
@@ -160,34 +172,51 @@ def special_number(name: str) -> int | None:
     return 0 if folded in BACKGROUND else VOID if folded in VOID_NAMES else None
 
 
-def _add(
+def _find(
     instances: Instances,
-    name_of_set: str,
+    set_name: str,
     on_disk: ImageFolder,
-    pictures: dict[Path, Picture],
-    found: Found,
+    listed: dict[Path, list[Listed]],
+    left_out: dict[str, list[str]],
     *,
     all_images: bool,
 ) -> None:
-    """Add the images of an instances file to the pictures; one that two files list gets the annotations of both."""
-    left_out = found.left_out
+    """Add the images of an instances file to those that other files list, by the file on disk."""
     for why, what in instances.left_out.items():
         left_out.setdefault(why, []).extend(what)
     for image in instances.images:
-        given = instances.annotations.get(image.id, [])
-        if not given and not all_images:
+        if not all_images and image.id not in instances.annotations:
             left_out.setdefault(UNANNOTATED, []).append(image.file_name)
             continue
-        path = on_disk.find(image.file_name, beside=instances.path, set_name=name_of_set)
+        path = on_disk.find(image.file_name, beside=instances.path, set_name=set_name)
         if path is None or path.suffix.lower() not in IMAGE_ENDINGS:
             left_out.setdefault(NO_JPEG_OR_PNG if path else MISSING, []).append(image.file_name)
-            continue
+        else:
+            listed[path].append(Listed(instances, set_name, image))
+
+
+def _picture(path: Path, listed: list[Listed], on_disk: ImageFolder, left_out: dict[str, list[str]]) -> Picture:
+    """What the instances files say of an image file; one that two of them list gets the annotations of both."""
+    if len(listed) > 1:
+        claims = []
+        for instances, set_name, image in listed:
+            fit = on_disk.fit(path, image.file_name, beside=instances.path, set_name=set_name)
+            claims.append(Claim(instances.path, image.file_name, fit))
+        means = which_mean(path, claims)
+        missing = [claim.file_name for claim, is_meant in zip(claims, means, strict=True) if not is_meant]
+        if missing:
+            left_out.setdefault(MISSING, []).extend(missing)
+        listed = list(compress(listed, means))
+    first = listed[0].image
+    picture = Picture(first.file_name, first.size or image_size(path))
+    for instances, set_name, image in listed:
+        given = instances.annotations.get(image.id, [])
         size = image.size or image_size(path)
-        picture = pictures.setdefault(path, Picture(image.file_name, size))
         annotations, complete = sound(given, size, instances.categories, image.file_name, left_out)
         picture.annotations += annotations
         picture.complete = picture.complete and complete
-        picture.made_of[instances.path] = picture.sets[name_of_set] = None
+        picture.made_of[instances.path] = picture.sets[set_name] = None
+    return picture
 
 
 def _notes(

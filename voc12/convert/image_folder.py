@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from misc.errors import InputError
@@ -15,6 +16,22 @@ PLACES = {"images", "jpegimages", "default", "data", TRAIN, VAL, TEST}  # folder
 UPLOAD_MARK = re.compile(r"[0-9a-f]{8}-")  # that Label Studio puts before the name of an uploaded file
 YEAR = re.compile(r"(?<=[a-z])(19|20)\d\d$")
 NO_IMAGES = {".json", ".txt", ".xml", ".yaml", ".csv"}
+
+
+class Fit(NamedTuple):
+    """How well the place of a file goes with the name in an instances file."""
+
+    folders: int  # in front of the file's name that are the same
+    is_beside: bool  # below the folder of the instances file
+    is_of_set: bool  # in a folder of the name of its list
+
+
+class Claim(NamedTuple):
+    """A name in an instances file that a file was found for."""
+
+    beside: Path  # the instances file
+    file_name: str
+    fit: Fit
 
 
 class ImageFolder:
@@ -53,17 +70,19 @@ class ImageFolder:
         if len(candidates) < 2:
             return candidates[0] if candidates else None
 
-        def fit(path: Path) -> tuple[int, bool, bool]:
-            parts = [place_name(part) for part in path.relative_to(self.folder).parts[:-1]]
-            return _common_tail(name, path), beside.parent in path.parents, set_name in parts
-
-        best = max(map(fit, candidates))
-        first, *others = [path for path in candidates if fit(path) == best]
+        fits = {path: self.fit(path, file_name, beside=beside, set_name=set_name) for path in candidates}
+        best = max(fits.values())
+        first, *others = [path for path, fit in fits.items() if fit == best]
         if others:
             raise InputError(
                 f"{beside}: {file_name!r} may be {first} or {others[0]}: say --images FOLDER, or rename one"
             )
         return first
+
+    def fit(self, path: Path, file_name: str, *, beside: Path, set_name: str) -> "Fit":
+        """How well a file goes with a name, see `find`."""
+        places = [place_name(part) for part in path.relative_to(self.folder).parts[:-1]]
+        return Fit(_common_tail(nfc(plain_name(file_name)), path), beside.parent in path.parents, set_name in places)
 
     def ids(self, paths: list[Path]) -> dict[Path, str]:
         """The ID of each file: its name, with the folders in front that are no mere places such as images/train.
@@ -75,6 +94,33 @@ class ImageFolder:
         names = short if _all_differ(short.values()) else whole
         refuse_collisions(names.values())
         return {path: flat_id(name) for path, name in names.items()}
+
+
+def which_mean(path: Path, claims: list[Claim]) -> list[bool]:
+    """Which of the names that a file was found for mean it; what others mean is missing.
+
+    A name means another file if its own folders fit worse than another name's do, or if nothing speaks for it, while
+    the other one's list or instances file lies where the file does.
+
+    Raises    InputError if it is several images of one instances file all the same, or of names that are not alike
+    """
+    most = max(claim.fit.folders for claim in claims)
+    near = any(any(claim.fit[1:]) for claim in claims)
+    found = [
+        claim.fit.folders >= min(most, plain_name(claim.file_name).count("/")) and (any(claim.fit) or not near)
+        for claim in claims
+    ]
+    left = [claim for claim, means in zip(claims, found, strict=True) if means]
+    longest = max(left, key=lambda claim: len(plain_name(claim.file_name)))
+    for number, claim in enumerate(left):
+        again = next((other for other in left[:number] if other.beside == claim.beside), None)
+        if again or not _is_tail(plain_name(claim.file_name), plain_name(longest.file_name)):
+            other = again or longest
+            raise InputError(
+                f"{other.beside}: {other.file_name!r}, and {claim.file_name!r} of {claim.beside} would be one, {path}: "
+                "complete the images, or take out what is not there"
+            )
+    return found
 
 
 def plain_name(file_name: str) -> str:
@@ -102,6 +148,10 @@ def _common_tail(name: str, path: Path) -> int:
             break
         count += 1
     return count
+
+
+def _is_tail(name: str, of: str) -> bool:
+    return f"/{nfc(of)}".endswith(f"/{nfc(name)}")
 
 
 def _without_places(name: str) -> str:

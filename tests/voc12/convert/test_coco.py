@@ -143,6 +143,57 @@ def test_an_image_that_two_files_list_gets_the_objects_of_both(tmp_path, picture
     assert found["masks"] == {"a": mask("122200")} and found["lists"] == {"train": ["a"], "val": ["a"]}
 
 
+def test_a_name_with_other_folders_than_the_only_file_has_is_missing(tmp_path, picture, convert, content):
+    picture(tmp_path / "in" / "seq1" / "0001.jpg", SIZE)
+    annotations = [polygon(0, 2, MIDDLE), polygon(1, 1, LEFT)]
+    write(tmp_path / "in" / "a.json", ["seq2/0001.jpg", "seq1/0001.jpg"], annotations, {1: "cat", 2: "dog"})
+    found = content(convert("coco", tmp_path / "in"))
+    assert found["masks"] == {"seq1_0001": mask("110000")} and found["labels"] == {"seq1_0001": [0]}
+    assert "1 images that are not on disk: seq2/0001.jpg" in convert.said
+
+
+@pytest.mark.parametrize("there", ["train", "valid"])
+def test_an_image_of_another_split_is_not_taken_for_one_of_its_name(there, tmp_path, picture, convert, content):
+    picture(tmp_path / "in" / there / "1.jpg", SIZE)
+    for split, category, points in (("train", 1, LEFT), ("valid", 2, MIDDLE)):
+        path = tmp_path / "in" / split / "_annotations.coco.json"
+        write(path, ["1.jpg"], [polygon(0, category, points)], {1: "cat", 2: "dog"})
+    found = content(convert("coco", tmp_path / "in"))
+    assert found["masks"] == {"1": mask("110000" if there == "train" else "022200")}
+    assert ("val" in found["lists"]) is (there == "valid") and "not on disk: 1.jpg" in convert.said
+
+
+@pytest.mark.parametrize(
+    "files", [{"a": ["x/1.jpg", "y/1.jpg"]}, {"a": ["1.jpg", "1.jpg"]}, {"a": ["x/1.jpg"], "b": ["y/1.jpg"]}]
+)
+def test_two_images_that_one_file_may_be_are_not_guessed_at(files, tmp_path, picture, refused):
+    picture(tmp_path / "in" / "images" / "1.jpg", SIZE)
+    for name, images in files.items():
+        annotations = [polygon(number, 1, LEFT) for number in range(len(images))]
+        write(tmp_path / "in" / "annotations" / f"{name}.json", images, annotations, {1: "cat"})
+    error = refused("coco", tmp_path / "in")
+    assert "would be one" in error and "images/1.jpg" in error
+
+
+def test_an_instances_file_less_makes_the_mask_anew(tmp_path, picture, convert, content):
+    picture(tmp_path / "in" / "a.jpg", SIZE)
+    for name, category, points in (("x", 1, LEFT), ("y", 2, MIDDLE)):
+        write(tmp_path / "in" / f"{name}.json", ["a.jpg"], [polygon(0, category, points)], {1: "cat", 2: "dog"})
+    assert content(convert("coco", tmp_path / "in"))["masks"] == {"a": mask("122200")}
+    (tmp_path / "in" / "y.json").unlink()
+    found = content(convert("coco", tmp_path / "in"))
+    assert found["masks"] == {"a": mask("110000")} and found["labels"] == {"a": [0]}
+
+
+def test_two_spellings_of_a_place_are_one_image(tmp_path, picture, convert, content):
+    picture(tmp_path / "in" / "images" / "1.jpg", SIZE)
+    for file, name, category, points in (("x", "images/1.jpg", 1, LEFT), ("y_val", "1.jpg", 2, MIDDLE)):
+        path = tmp_path / "in" / "annotations" / f"{file}.json"
+        write(path, [name], [polygon(0, category, points)], {1: "cat", 2: "dog"})
+    found = content(convert("coco", tmp_path / "in"))
+    assert found["masks"] == {"1": mask("122200")} and found["lists"] == {"train": ["1"], "val": ["1"]}
+
+
 @pytest.fixture
 def imperfect(tmp_path, picture) -> Path:
     """Good, with a slip of the hand, boxes alone, unannotated, missing, no JPEG or PNG, unknown."""

@@ -130,6 +130,16 @@ def test_refusals(name, image, expected, voc, refused):
     assert expected in refused("masks", voc)
 
 
+def test_colours_of_one_name_in_another_folder_make_the_masks_anew(voc, convert, content, tmp_path, monkeypatch):
+    Image.new("RGB", (3, 2), (1, 1, 1)).save(voc / "SegmentationClass" / "a.png")
+    for number, colours in enumerate(("ball 1,1,1\negg 2,2,2\n", "ball 2,2,2\negg 1,1,1\n"), start=1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "colours.txt").write_text(colours)
+        monkeypatch.chdir(folder)
+        assert content(convert("masks", voc, "--colours", "colours.txt"))["masks"] == {"a": [[number] * 3] * 2}
+
+
 def test_an_empty_list_beside_others_counts_for_nothing(voc, convert, content):
     KINDS["RGB"]().save(voc / "SegmentationClass" / "a.png")
     (voc / "train.txt").write_text("a\n")
