@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from misc.errors import InputError
-from voc12.image_set import nfc
+from voc12.image_set import is_utf8, nfc
 
 MAX_CLASSES = 254  # class numbers 1..254 in 8-bit masks, beside 0 background and 255 void
 BACKGROUND = {"background", "_background_", "__background__"}  # as published lists, labelme and torchvision spell it
@@ -31,13 +31,15 @@ def names_of(path: str | Path, lines: list[str]) -> list[str]:
 
 
 def check_names(path: str | Path, names: list[str]) -> None:
-    """Raises InputError for too few or too many class names, one of them twice (in whatever Unicode form), and the
-    background, which has the number 0 already.
+    """Raises InputError for too few or too many class names, one of them twice (in whatever Unicode form), the
+    background, which has the number 0 already, and what cannot be written as UTF-8.
     """
     if not 1 <= len(names) <= MAX_CLASSES:
         raise InputError(f"{path}: {len(names)} class names, expected 1 to {MAX_CLASSES}")
     before: set[str] = set()
     for name in names:
+        if not is_utf8(name):
+            raise InputError(f"{path}: the class {name!r} has half a character, which no text holds: rename it")
         if name.casefold() in BACKGROUND:
             raise InputError(f"{path}: {name!r} is no class name, 0 is background already: leave it out")
         if name.casefold() in IGNORED:

@@ -61,6 +61,11 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_utf8(name: str) -> bool:
+    """False for a name of half a character: a file name in another encoding, or a JSON's escape without the second."""
+    return name.encode(errors="replace").decode() == name
+
+
 def near_miss(path: Path) -> str:
     """What to do about an image that is missing, if a file of a similar name is there; else an empty text."""
     if Path(path.stem).suffix in IMAGE_ENDINGS:

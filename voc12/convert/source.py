@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from voc12.image_set import IMAGE_ENDINGS, nfc, read_lines, read_list
+from voc12.image_set import IMAGE_ENDINGS, is_utf8, nfc, read_lines, read_list
 from voc12.list_forms import ids_of
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -153,10 +153,8 @@ def flat_id(name: str) -> str:
 
     Raises    InputError if it cannot be an ID: a line of a list, and a file name with endings to come.
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{name!r} cannot be an image ID: the file's name is not UTF-8. Rename the file") from error
+    if not is_utf8(name):
+        raise InputError(f"{name!r} cannot be an image ID: the file's name is not UTF-8. Rename the file")
     path = name.replace("\\", "/")
     if ".." in path.split("/") or path.startswith("/") or PureWindowsPath(path).is_absolute():
         raise InputError(f"{name!r} cannot be an image ID: it leads out of the folder. Name files within it")

@@ -79,8 +79,9 @@ class Target:
         _refuse_links(self.root)
         path = self.root / RECORD
         text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
+        content = text.encode(errors="surrogateescape")  # SOURCE may have a name that is not UTF-8
         if path.is_file():
-            differs, is_finished = path.read_text(encoding="utf-8") != text, (self.root / SETTINGS).exists()
+            differs, is_finished = path.read_bytes() != content, (self.root / SETTINGS).exists()
             if differs and is_finished and not self.overwrite:
                 raise InputError(
                     f"{self.root} holds what another command, or other class names, made (see {path}): "
@@ -92,7 +93,7 @@ class Target:
         elif self.root.exists() and (not self.root.is_dir() or _is_used(self.root)):
             raise InputError(f"{self.root} is there and no conversion made it: choose a TARGET that is new or empty")
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_bytes(content)
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             remove_abandoned(folder)
         own = OwnFiles(self.root)

@@ -379,6 +379,17 @@ def test_names_that_look_like_a_table_are_names_where_a_source_gives_them(name, 
     assert content(target)["names"] == [name]
 
 
+def test_a_class_name_of_half_a_character_is_told(image, written):
+    with pytest.raises(InputError, match=r"'cat\\ud83d' has half a character"):
+        written([image("a", mask=[[1]])], names=("cat\ud83d",))
+
+
+def test_a_source_whose_name_is_not_utf8(source, convert):
+    source = source.rename(source.with_name("caf\udce9"))
+    for _ in range(2):
+        assert (convert("labelme", source) / "JPEGImages" / "a1.jpg").is_file()
+
+
 def test_a_size_that_cannot_be_is_told_before_a_mask_is_drawn(image, written):
     given = image("a", size=(1, 1))
 
