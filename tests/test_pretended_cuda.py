@@ -52,6 +52,7 @@ CRF = {
     "sync misc/crf/torch_backend.py:_Lattice.__init__",
     "upload misc/crf/torch_backend.py:TorchBackend._tensor",
     "upload misc/crf/torch_backend.py:_blurs",
+    "upload misc/crf/torch_backend.py:_constant",  # once, then kept on the card
     "upload misc/crf/torch_backend.py:_embed",
 }
 WAITS = {
