@@ -39,7 +39,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
     if not labelmap.is_file():
         raise InputError(f"{source}: there is no labelmap.txt, as of CVAT's 'Segmentation mask 1.1'")
     table = read_colours(labelmap)
-    images = folder_of(source, options.images or "JPEGImages")
+    images = folder_of(source, options.images, "JPEGImages")
     if not images.is_dir():
         raise InputError(f"there is no folder {images}: export with 'Save images' switched on, or say --images FOLDER")
     masks = source / "SegmentationClass"

@@ -62,6 +62,9 @@ def read_instances(path: Path) -> Instances:
         raise InputError(f"{path}: two images have the id {twice}")
     categories = _category_names(content["categories"], path)
     annotations, left_out = _by_image(content["annotations"], images, categories, path)
+    polygons = [part for of_image in annotations.values() for a in of_image for part in _polygons(a)]
+    if all(part.max(initial=0) <= 1 for part in polygons) and any((part % 1 > 0).any() for part in polygons):
+        raise InputError(f"{path}: coordinates lie between 0 and 1, expected pixels: multiply by width and height")
     above = {
         _one_line(str(c["supercategory"]))
         for c in content["categories"]
@@ -134,6 +137,10 @@ def _by_image(
         else:
             annotations[entry.image_id].append(entry)
     return dict(annotations), dict(left_out)
+
+
+def _polygons(annotation: Annotation) -> list[np.ndarray]:
+    return annotation.outline if isinstance(annotation.outline, list) else []
 
 
 def _image(entry: Any, path: Path) -> Image:

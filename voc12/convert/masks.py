@@ -40,8 +40,8 @@ VOC_GREYS = (38, 75, 113, 15, 53, 90, 128, 19, 57, 94, 133, 34, 72, 109, 147, 38
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", default="JPEGImages", help="their folder, in SOURCE or anywhere (JPEGImages)")
-    parser.add_argument("--masks", default="SegmentationClass", help="that of the masks (SegmentationClass)")
+    parser.add_argument("--images", help="their folder, in SOURCE or anywhere (JPEGImages)")
+    parser.add_argument("--masks", help="that of the masks (SegmentationClass)")
     parser.add_argument("--mask_suffix", default="", help="what follows the ID in a mask's name, such as _mask")
     parser.add_argument("--class_names", help="class names, one a line (default: those of --colours, else VOC's)")
     parser.add_argument("--colours", help="a file of lines 'name r,g,b', CVAT's labelmap.txt, or the word voc")
@@ -53,8 +53,8 @@ def read(source: Path, options: argparse.Namespace) -> Found:
     voc = voc_colours(names)
     if options.binary and len(names) != 1:
         raise InputError(f"--binary is for one class, but there are {len(names)}: say --class_names FILE with its name")
-    images, others = images_in(folder_of(source, options.images))
-    masks = _masks(folder_of(source, options.masks), options.mask_suffix)
+    images, others = images_in(folder_of(source, options.images, "JPEGImages"))
+    masks = _masks(folder_of(source, options.masks, "SegmentationClass"), options.mask_suffix)
     mask_names = {path.name for path in masks.values()}
     in_one_folder = set(images.values()) & set(masks.values()) if options.mask_suffix else set()
     images = {image_id: path for image_id, path in images.items() if path not in in_one_folder}

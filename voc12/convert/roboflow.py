@@ -1,7 +1,8 @@
 """Roboflow's export "Semantic Segmentation Masks" (png-mask-semantic): ID.jpg beside ID_mask.png
 
-They are in train/, valid/ and test/, or in SOURCE itself. `_classes.csv` beside them (`Pixel Value, Class`) names the
-classes; 0 is `background`. Where its numbers leave gaps, the classes are numbered anew, in its order.
+They are in train/, valid/ and test/, in other folders with a `_classes.csv`, or in SOURCE itself. `_classes.csv` beside
+them (`Pixel Value, Class`) names the classes; 0 is `background`. Where its numbers leave gaps, the classes are numbered
+anew, in its order.
 """
 
 import argparse
@@ -26,7 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(source: Path, options: argparse.Namespace) -> Found:
-    folders = [source / name for name in SPLITS if (source / name).is_dir()] or [source]
+    others = sorted(path.parent.name for path in source.glob(f"*/{CLASSES}"))
+    folders = [source / name for name in dict.fromkeys((*SPLITS, *others)) if (source / name).is_dir()] or [source]
     classes = _classes(folders[0] / CLASSES)
     found = Found(list(classes.values()), [], {NO_MASK: [], NO_IMAGE: [], NO_JPEG_OR_PNG: []})
     before: dict[str, Path] = {}

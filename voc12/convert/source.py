@@ -89,9 +89,10 @@ def refuse_overlap(source: Path, target: Path) -> None:
         raise InputError(f"SOURCE {source} lies in TARGET {target}: choose a folder of its own as TARGET")
 
 
-def folder_of(source: Path, given: str) -> Path:
-    """A folder that an option names: below SOURCE, or else from the working directory."""
-    return source / given if (source / given).is_dir() else Path(given)
+def folder_of(source: Path, given: str | None, default: str = "") -> Path:
+    """A folder that an option names: below SOURCE, or else from the working directory; the default is below SOURCE."""
+    inside = source / (given or default)
+    return Path(given) if given and not inside.is_dir() else inside
 
 
 def images_in(folder: Path) -> tuple[dict[str, Path], list[str]]:

@@ -280,6 +280,12 @@ def test_a_file_as_source(tmp_path, capsys):
     assert "give its folder, and --annotations a.json" in capsys.readouterr().err
 
 
+def test_coordinates_that_are_no_pixels(tmp_path, picture, refused):
+    picture(tmp_path / "in" / "a.jpg", SIZE)
+    write(tmp_path / "in" / "a.json", ["a.jpg"], [polygon(0, 1, [0, 0, 0.5, 0, 0.5, 1])], {1: "cat"})
+    assert "a.json: coordinates lie between 0 and 1" in refused("coco", tmp_path / "in")
+
+
 def test_no_instances_file(tmp_path, picture, refused):
     picture(tmp_path / "in" / "a.jpg", SIZE)
     assert "say --annotations" in refused("coco", tmp_path / "in")

@@ -156,3 +156,11 @@ def test_two_masks_of_one_image(voc, refused):
 def test_class_names_are_checked_at_once(voc, names, refused):
     Path(names).write_text("background\ntumour\n")
     assert "'background' is no class name" in refused("masks", voc, "--class_names", names)
+
+
+def test_a_default_folder_is_not_looked_for_where_one_works(tmp_path, picture, refused, monkeypatch):
+    picture(tmp_path / "here" / "JPEGImages" / "a.jpg", (1, 1))
+    picture(tmp_path / "here" / "SegmentationClass" / "a.png", (1, 1))
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "JPEGImages" in refused("masks", tmp_path / "in")

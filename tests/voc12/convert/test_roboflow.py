@@ -35,6 +35,11 @@ def test_parts_become_lists_and_values_class_numbers(roboflow, convert, content)
     assert found["lists"] == {"train": [NAME], "val": ["b"], "test": ["c"]}
 
 
+def test_a_part_of_another_name(roboflow, convert, content):
+    (roboflow / "valid").rename(roboflow / "val")
+    assert content(convert("roboflow", roboflow))["lists"] == {"train": [NAME], "val": ["b"], "test": ["c"]}
+
+
 def test_a_folder_without_parts(tmp_path, picture, convert, content):
     part(tmp_path / "flat", picture, "a", [[1]])
     picture(tmp_path / "flat" / "lone.jpg", (1, 1))
