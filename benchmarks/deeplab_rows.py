@@ -19,7 +19,7 @@ from misc.pixels import CAFFE_PIXELS
 from misc.run.device import to_device
 from misc.train.segmentation_loss import segmentation_losses
 from net.cpu.fast import fast_on_cpu
-from net.deeplab_v2 import CAFFE, DeepLabV2
+from net.deeplab_v2 import CAFFE, DeepLabV2, training_layout
 from net.deeplab_weights import caffe_name, save_network
 from step import make_deeplab_seg
 from step.shared.data import DataSet
@@ -62,13 +62,14 @@ class TrainDeepLab(Training):
         return network
 
     def ready(self, network: Any) -> Any:
-        return to_device(network, CPU)
+        return to_device(network, CPU, training_layout(CPU))
 
     def published_loss(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
         return segmentation_losses(network(batch[0]), batch[1], balanced=False).sum()
 
     def our_loss(self, network: Any, *batch: torch.Tensor) -> torch.Tensor:
-        return self.published_loss(network, *batch)
+        images, labels = batch
+        return self.published_loss(network, images.contiguous(memory_format=training_layout(CPU)), labels)
 
     def published_parameters(self, network: Any) -> list[nn.Parameter]:
         return [parameter for name, parameter in network.named_parameters() if parameter.ndim == 4 or "aspp" in name]

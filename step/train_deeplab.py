@@ -20,7 +20,7 @@ from misc.train.loop import Recipe, train
 from misc.train.optim import DeepLabSGD, deeplab_groups
 from misc.train.progress import unfinished_path
 from misc.train.segmentation_loss import segmentation_losses
-from net.deeplab_v2 import DeepLabV2
+from net.deeplab_v2 import DeepLabV2, training_layout
 from net.deeplab_weights import save_network
 from step.shared import paths
 from step.shared.cams import spread
@@ -75,7 +75,8 @@ def make(args: Config, ids: list[str]) -> None:
     model = start_network(args, data)
     log.info("starts from %s: a ResNet-%d as %s", args.deeplab_backbone_weights, model.depth, model.family)
     model.checkpointing = args.deeplab_checkpointing
-    to_device(model, device)
+    layout = training_layout(device)
+    to_device(model, device, layout)
     dataset = SegmentationTraining(
         ids,
         data.root,
@@ -102,7 +103,7 @@ def make(args: Config, ids: list[str]) -> None:
     )
 
     def terms(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        maps = [logits.float() for logits in network(images)]
+        maps = [logits.float() for logits in network(images.contiguous(memory_format=layout))]
         return {"loss": segmentation_losses(maps, labels, balanced=args.deeplab_loss == "balanced").sum()}
 
     train(
@@ -132,7 +133,7 @@ def validate(model: DeepLabV2, args: Config, data: DataSet) -> dict[str, float]:
     confusion = np.zeros((data.n_labels, data.n_labels), np.int64)
     for image_id, size, (pixels,) in load_each(images, len(ids), workers=loading_threads(args.workers, device)):
         with autocast(device, args.amp):
-            logits = model.predict(pixels[None].to(device, memory_format=torch.channels_last))
+            logits = model.predict(pixels[None].to(device, memory_format=training_layout(device)))
         labels = probabilities_of([logits], tuple(size)).argmax(dim=0).cpu().numpy()
         path = data.root.truth(image_id)
         try:
