@@ -94,6 +94,7 @@ def test_both_sides_of_deeplab_agree(folder):
     assert row.differences(row.published().run(), row.ours().run())["logits"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_both_sides_of_a_training_row_run(folder):
     row = BoundaryTraining(TINY, folder)
     assert row.published().units == row.ours().units == TINY.steps

@@ -109,6 +109,7 @@ def test_evaluation_is_the_confusion_of_the_files(tiny_voc, tiny_args, tmp_path,
     assert f"{100 * iou.mean():.2f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bes_reads_no_saliency(tiny_voc, tiny_args, tmp_path):
     """The baseline runs where there is no Sal folder at all."""
     import shutil
@@ -188,6 +189,7 @@ def test_earlier_artifacts_are_missed_before_a_later_step_runs(tiny_args, capsys
     assert capsys.readouterr().err.count("run make_sem_seg on them first") == 2  # raw and after CRF
 
 
+@pytest.mark.slow
 def test_untidy_lists_are_accepted(tiny_voc, tiny_args, tmp_path, capsys):
     ids = read_list(tiny_voc / "ImageSets" / "Segmentation" / "train.txt")
     untidy = tmp_path / "untidy.txt"

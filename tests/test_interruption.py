@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,16 @@ def seconds_of(log: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_voc, backbone_file, tmp_path_factory):
-    """undisturbed(tiny_args): the folder of a run that nobody disturbed."""
-    made: list[Path] = []
+    """undisturbed(tiny_args, steps): the folder of a run of these steps that nobody disturbed."""
+    made: dict[str, Path] = {}
 
-    def outputs(tiny_args) -> Path:
-        if not made:
+    def outputs(tiny_args, steps: Sequence[str] = CHAIN) -> Path:
+        key = " ".join(steps)
+        if key not in made:
             out = tmp_path_factory.mktemp("undisturbed")
-            succeed(command_for(tiny_args, out))
-            made.append(out)
-        return made[0]
+            succeed([*command_for(tiny_args, out), *only(*steps)])
+            made[key] = out
+        return made[key]
 
     return outputs
 
@@ -87,12 +89,13 @@ def assert_same(out: Path, expected: Path) -> None:
     assert curves(out) == curves(expected)
 
 
-@pytest.mark.parametrize("steps", [["train_cam"], pytest.param(CHAIN, marks=pytest.mark.slow)], ids=["one", "every"])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [["train_cam"], CHAIN], ids=["one", "every"])
 def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort):
     """A run is killed once in each of these steps, a new one going on where the last one ended; several stories."""
-    expected = undisturbed(tiny_args)
+    expected = undisturbed(tiny_args, steps)
     took = seconds_of((expected / "log.log").read_text())
-    assert took.keys() == set(CHAIN)
+    assert took.keys() == set(steps)
     rng = random.Random(7)
     kills = 0
     for story in range(effort(1, 8)):
@@ -100,7 +103,7 @@ def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort
         for step in steps:
             log = out / "log.log"
             begun_before = log.read_text().count(f"] {step}") if log.exists() else 0
-            run = Run(command_for(tiny_args, out))
+            run = Run([*command_for(tiny_args, out), *only(*steps)])
             while run.poll() is None and not (log.exists() and log.read_text().count(f"] {step}") > begun_before):
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.8 * took[step]))  # a step that goes on takes less than the whole
@@ -110,7 +113,7 @@ def test_kills_at_random_moments(steps, undisturbed, tiny_args, tmp_path, effort
             assert code in ((0,) if ended else (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 0)), error
             assert "Traceback" not in error
             kills += code != 0
-        succeed(command_for(tiny_args, out))
+        succeed([*command_for(tiny_args, out), *only(*steps)])
         assert_same(out, expected)
     print(f"{kills} kills")
     assert kills >= effort(1, 8) * (len(steps) + 1) // 2  # a short step may have ended
@@ -221,6 +224,7 @@ def test_finished_steps_are_not_done_again(undisturbed, tiny_args, tmp_path):
     assert_same(out, undisturbed(tiny_args))
 
 
+@pytest.mark.slow
 def test_damaged_and_missing_files_are_made_again(undisturbed, tiny_args, tmp_path):
     out = shutil.copytree(undisturbed(tiny_args), tmp_path / "copy")
     cut = {

@@ -69,6 +69,7 @@ def test_the_files_the_readme_shows_are_the_ones_used_here(readme, photos):
     assert set(rows) < set(Path("photos/labels.csv").read_text(encoding="utf-8").splitlines())
 
 
+@pytest.mark.slow
 def test_the_example_runs(photos, capsys):
     assert main(photos) == 0, capsys.readouterr().err
     assert "[6/6] make_sem_seg" in capsys.readouterr().out  # all but the evaluations

@@ -131,6 +131,7 @@ def test_what_learns(network):
     assert not any(p.requires_grad for _, norm in conv_norms(network.backbone) for p in norm.parameters())
 
 
+@pytest.mark.slow
 def test_our_checkpoints_have_the_names_and_shapes_of_the_communitys(network, tmp_path):
     lines = (GOLDEN / "deeplab_checkpoint_keys.txt").read_text().split("# 2.")[0].splitlines()
     wanted = [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("#") and line]

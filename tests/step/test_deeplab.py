@@ -139,6 +139,7 @@ def test_evaluation_and_report_of_predictions(tiny_voc, deeplab_args, finished_a
         assert name in page, name
 
 
+@pytest.mark.slow
 def test_options_of_training_and_prediction(tiny_voc, deeplab_args, tmp_path):
     """Checkpointing changes no byte of the network; more scales and the mirror image change the masks' manifest."""
     assert main([*deeplab_args(deeplab_steps=1), "--no_make_deeplab_seg_pass", "--no_eval_deeplab_seg_pass"]) == 0

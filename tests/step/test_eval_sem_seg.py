@@ -51,6 +51,7 @@ def result_of(folder: Path) -> dict:
     return json.loads((folder / "sem_seg" / "eval_sem_seg.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_curve_is_that_of_masks_made_at_each_threshold(tiny_voc, arguments, tmp_path, capsys):
     assert main([*arguments(save_scores=True), *only("make_sem_seg", "eval_sem_seg")]) == 0
     said = capsys.readouterr().out
@@ -96,6 +97,7 @@ def test_scores_change_no_mask_and_may_be_added_later(arguments, tmp_path, capsy
     assert {path: path.read_bytes() for path in scores} == scores
 
 
+@pytest.mark.slow
 def test_scores_of_other_masks_do_not_stay(arguments, tmp_path):
     assert main([*arguments(save_scores=True), *only("make_sem_seg")]) == 0
     assert main([*arguments(beta=2), "--overwrite", *only("make_sem_seg")]) == 0

@@ -67,6 +67,7 @@ def test_with_a_detector_in_either_format(no_saliency, tiny_args, tmp_path, caps
     assert "classical" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_chain_goes_on_with_its_maps(no_saliency, tiny_args, tmp_path, capsys):
     """Where Sal/ is missing the error says what to do, and doing it helps, wherever the maps are to lie."""
     steps = ("train_cam", "make_cam", "make_boundary_label", "train_sbe_boundary")

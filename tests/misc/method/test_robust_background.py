@@ -107,6 +107,7 @@ def test_a_large_image_is_seen_as_a_small_one():
     assert np.abs(found[3::6, 3::6] - robust_background_saliency(image)).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_on_the_generated_set_it_beats_what_needs_no_eyes():
     """Mean absolute error against the objects: below a blank map and below a blob in the middle."""
     errors = []

@@ -101,6 +101,7 @@ def test_each_process_of_torchrun_takes_its_own(monkeypatch):
     assert pick_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_freed_memory_is_used_again():
     program = """
