@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from misc.cores import available_cores
-from misc.errors import InputError, reason
+from misc.errors import InputError, did_you_mean, nearest, reason
 
 ALIASES = {"train_sbe_boundary_pass": "train_bes_pass"}  # published
 DEEPLAB_SWITCHES = ("train_deeplab_pass", "make_deeplab_seg_pass", "eval_deeplab_seg_pass")
@@ -309,7 +309,9 @@ class Config:
         None, "Masks to learn from, of make_sem_seg (default: sem_seg_out_dir) or of anybody.", of=DATA
     )
     deeplab_mask_suffix: str = setting(
-        "_crf", "What follows the ID in their names: _crf, or none for ID.png.", of="train_deeplab"
+        "_crf",
+        "What follows the ID in their names: _crf or other text, or the word none for ID.png.",
+        of="train_deeplab",
     )
     deeplab_loss: Literal["ce", "balanced"] = setting(
         "ce",
@@ -456,7 +458,9 @@ def _settings_in(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"config: there is no file {path!r}") from error
+        unfinished = (Path(path).parent / "conversion.json").is_file()
+        why = ": the conversion into this folder has not ended, run it again" if unfinished else ""
+        raise InputError(f"config: there is no file {path!r}{why}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -468,7 +472,7 @@ def _settings_in(path: str) -> dict[str, Any]:
     defaults |= {alias: defaults[name] for name, alias in ALIASES.items()}
     for name, value in (content or {}).items():
         if name not in defaults:
-            raise InputError(f"{path}: there is no setting {name!r}")
+            raise InputError(f"{path}: there is no setting {name!r}{nearest(str(name), defaults)}")
         if value is None and defaults[name] is not None:
             raise InputError(f"{path}: {name} has no value: give it one, or leave it out for its default")
     return content or {}
@@ -505,10 +509,11 @@ class _OneLineParser(ArgumentParser):
             if f'"{name}"' in text.partition(":")[0]:
                 value = text.rpartition(": ")[2]
                 raise InputError(f"{name}: {value} is not {_in_words(hint)}")
-        raise InputError(text)
+        raise InputError(text + did_you_mean(text, self._option_string_actions))
 
 
 WORDS = {int: "whole number", float: "number", str: "text"}
+EXAMPLES = {int: "256, 512", float: "0.5, 1.0"}
 
 
 def _in_words(hint: Any) -> str:
@@ -520,7 +525,7 @@ def _in_words(hint: Any) -> str:
         return f"a {WORDS[hint]}"
     if get_origin(hint) is tuple:
         count = "" if ... in parts else f"{len(parts)} "
-        return f"a list of {count}{WORDS[parts[0]]}s in brackets"
+        return f'a list of {count}{WORDS[parts[0]]}s in brackets, such as "[{EXAMPLES[parts[0]]}]"'
     if get_origin(hint) is Literal:
         return " or ".join(map(str, parts)) if len(parts) == 2 else f"one of {', '.join(map(str, parts))}"
     return " or ".join(map(_in_words, parts))

@@ -12,8 +12,9 @@ from misc.config import DATA, FILES, RUN, Config
 INTRODUCTION = """# Settings
 
 Made by `python -m misc.settings_page` from the definitions in [config.py](../misc/config.py). `--help` says the same.
-A setting is given on the command line (`--seed 7`) or in a YAML file (`seed: 7`, `--config FILE.yaml`, several of them
-if need be): defaults < YAML < command line. A switch takes `--x`, `--x true`, `--x false` or `--no_x`.
+A setting is given on the command line (`--seed 7`) or in a YAML file (`seed: 7`, `--config FILE.yaml`; several as
+`--config A.yaml --config B.yaml`, of which the later one wins): defaults < YAML < command line. A switch takes `--x`,
+`--x true`, `--x false` or `--no_x`.
 
 A step's settings are kept in the manifest of its files: [other values are refused](reliability.md) until the files are
 made anew. Those of the last three groups are not: they name files, or say how a run goes about its work. What they

@@ -69,8 +69,8 @@ class Detector(Input):
         if foreign:  # not even --overwrite is to cost anybody maps that cannot be made again here
             preflight.problem(
                 f"{len(foreign)} of {len(self._files)} saliency maps, such as {foreign[0]}, were not made by "
-                "make_saliency, which overwrites no others: switch it off to use them, or point --saliency_dir at "
-                "another folder"
+                "make_saliency, which overwrites no others: say --no_make_saliency_pass to use them, or point "
+                "--saliency_dir at another folder"
             )
 
     def whole(self) -> dict[str, Path | str]:

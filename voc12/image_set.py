@@ -17,6 +17,7 @@ IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"),
     *(".tif", ".tiff", ".bmp", ".TIF", ".TIFF", ".BMP"),
 )
+SETTINGS = "set.yaml"  # the settings that voc12.convert writes into the root
 NAMED = 5  # lists, in one message
 log = logging.getLogger(__name__)
 
@@ -67,16 +68,16 @@ def is_utf8(name: str) -> bool:
 
 
 def near_miss(path: Path) -> str:
-    """What to do about an image that is missing, if a file of a similar name is there; else an empty text."""
-    if Path(path.stem).suffix in IMAGE_ENDINGS:
-        return "a list holds IDs, that is file names without their ending"
+    """What to do about an image that is missing: a file of a similar name is there, or settings with other lists; or an
+    empty text."""
     wanted = nfc(path.stem).casefold()
     for other in path.parent.glob("*"):
         if nfc(other.stem).casefold() == wanted:
             if other.suffix in IMAGE_ENDINGS:
                 return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
             return f"{other.name!r} is there: convert it to JPEG or PNG"
-    return ""
+    settings = path.parent.parent / SETTINGS
+    return f"{settings} is there: say --config {settings}, if you have not" if settings.is_file() else ""
 
 
 def other_truth(missing: Path) -> str:

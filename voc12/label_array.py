@@ -34,6 +34,8 @@ class LabelArrays:
             raise InputError(f"{path}: no such label file")
         stat = os.stat(file)
         self._entries, self._keys_of = _read(file, stat.st_mtime_ns, stat.st_size)
+        if self._entries.names:  # of another number of classes, all are
+            self._check_length(self._entries.names[0])
 
     def get(self, image_id: str) -> list[int] | None:
         """The class numbers of an image, from 0; None if the file does not have it.
@@ -48,15 +50,19 @@ class LabelArrays:
             raise InputError(
                 f"{self.path}: {keys[0]!r} and {keys[1]!r} both name the image {image_id}: keep one of them"
             )
+        self._check_length(keys[0])
         vector = self._entries[keys[0]]
-        if vector.shape != (self._n_classes,):
-            raise InputError(
-                f"{self.path}: the vector of {keys[0]!r} has the shape {vector.shape}, expected a number for each of "
-                f"{self._n_classes} classes (see --class_names)"
-            )
         if not np.isin(vector, (0, 1)).all():
             raise InputError(f"{self.path}: the vector of {keys[0]!r} holds other numbers than 0 and 1")
         return [int(number) for number in np.flatnonzero(vector)]
+
+    def _check_length(self, key: str | int) -> None:
+        shape = self._entries[key].shape
+        if shape != (self._n_classes,):
+            raise InputError(
+                f"{self.path}: the vector of {key!r} has the shape {shape}, expected a number for each of "
+                f"{self._n_classes} classes (see --class_names)"
+            )
 
     def advice(self, image_id: str) -> str:
         """What to do about an image that the file lacks; empty if there is nothing to suggest."""

@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from misc.errors import InputError
+from misc.errors import InputError, did_you_mean
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -15,7 +15,14 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(**(defaults | given))  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(" ".join(message.split()))
+        text = " ".join(message.split())
+        raise InputError(text + did_you_mean(text, _options(self)))
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """The options of a parser and of those below it, one of which complains through the one above."""
+    below = (action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return [*parser._option_string_actions, *(name for each in below for one in each for name in _options(one))]
 
 
 def whole_number(text: str) -> int:

@@ -42,11 +42,7 @@ class MasksToLearnFrom(Input):
 
     def look(self, preflight: Preflight) -> None:
         files = {image_id: paths.deeplab_mask(self.args, image_id) for image_id in self.ids}
-        remedy = (
-            "make_sem_seg makes them for infer_list (--infer_list voc12/train_aug.txt); others: --deeplab_mask_dir and "
-            "--deeplab_mask_suffix, with a list of their images as --train_aug_list"
-        )
-        preflight.reads("masks to learn from", files.values(), probe=image_fault, remedy=remedy)
+        preflight.reads("masks to learn from", files.values(), probe=image_fault, remedy=self._remedy_for)
         given = [image_id for image_id, file in files.items() if not preflight.is_to_come(file) and file.is_file()]
         looked_at = [i for i in spread(given, LOOKED_AT) if self.data.root.image(i).is_file()]
         if preflight.reads_each(
@@ -54,6 +50,15 @@ class MasksToLearnFrom(Input):
         ):
             preflight.attempt(partial(check_background, self.args, self.data, looked_at))
             compare_with_labels(preflight, self.data, looked_at, partial(paths.deeplab_mask, self.args))
+
+    def _remedy_for(self, missing: Path) -> str:
+        plain = missing.with_name(f"{missing.stem.removesuffix(self.args.deeplab_mask_suffix)}.png")
+        if plain != missing and plain.is_file():
+            return f"{plain} is there: say --deeplab_mask_suffix none"
+        return (
+            "make_sem_seg makes them for infer_list (--infer_list voc12/train_aug.txt); others: --deeplab_mask_dir and "
+            "--deeplab_mask_suffix, with a list of their images as --train_aug_list"
+        )
 
     def folder(self) -> Folder:
         place = Path(self.args.deeplab_mask_dir_or_default)

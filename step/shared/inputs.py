@@ -176,7 +176,9 @@ class GroundTruth(Input):
         preflight.attempt(partial(confusion_counter, self._args.eval_backend))
 
     def _remedy_for(self, missing: Path) -> str:
-        return (other_truth(missing) or misplaced_mask(missing)) + self._remedy
+        where = self._args.truth_dir
+        given = f"--truth_dir {where} says where they are; " if where else ""
+        return (other_truth(missing) or misplaced_mask(missing) or given) + self._remedy
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ def test_train_bes_pass_is_another_name_of_the_same_switch(tmp_path, in_yaml, ar
         (["--config", "no/such.yaml"], "no/such.yaml"),
         (["--config", "."], "there is no file '.'"),
         (["--config"], "config"),
+        (["--cam_out_dri", "x"], "did you mean --cam_out_dir?"),
     ],
 )
 def test_refused_by_name_on_the_command_line(arguments, named):
@@ -159,7 +160,7 @@ def test_refused_by_name_on_the_command_line(arguments, named):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("sede: 4", "sede"),
+        ("sede: 4", r"'sede' \(did you mean seed\?\)"),
         ("see: 4", "see"),
         ("seed: five", "seed"),
         ("seed: true", "seed"),
@@ -198,7 +199,7 @@ def test_refused_by_name_in_yaml(tmp_path, text, named):
         ("amp", "3", "true or false"),
         ("train_deeplab_pass", "3", "true or false"),
         ("cam_resize_long", "[3]", "2 whole numbers in brackets"),
-        ("cam_scales", "x", "numbers in brackets"),
+        ("cam_scales", "x", 'numbers in brackets, such as "[0.5, 1.0]"'),
         ("saliency_mean", "[1, 2]", "3 numbers in brackets"),
     ],
 )
@@ -320,3 +321,9 @@ def test_yaml_that_is_no_settings_is_named(tmp_path, content):
     with pytest.raises(InputError, match=r"bad\.yaml") as error:
         read_config(["--config", str(tmp_path / "bad.yaml")])
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_settings_of_a_conversion_that_has_not_ended(tmp_path):
+    (tmp_path / "conversion.json").touch()
+    with pytest.raises(InputError, match="has not ended, run it again"):
+        read_config(["--config", str(tmp_path / "set.yaml")])

@@ -145,7 +145,6 @@ def test_the_image_that_is_there_is_taken(tmp_path):
         ("a.webp", "a", "'a.webp' is there: convert it to JPEG or PNG"),
         ("IMG_1.jpg", "img_1", "'IMG_1.jpg' is there, spelt otherwise"),
         ("Ku\u0308che.png", "K\u00fcche", "is there, spelt otherwise"),
-        ("a.jpg", "a.jpg", "a list holds IDs, that is file names without their ending"),
         ("b.jpg", "a", ""),
     ],
 )
@@ -154,6 +153,11 @@ def test_what_lies_there_instead_of_an_image(tmp_path, there, image_id, expected
     (tmp_path / "JPEGImages" / there).touch()
     advice = near_miss(VOCRoot(tmp_path).image(image_id))
     assert expected in advice and bool(expected) == bool(advice)
+
+
+def test_a_converted_folder_has_settings_that_name_its_own_lists(tmp_path):
+    (tmp_path / "set.yaml").touch()
+    assert f"say --config {tmp_path / 'set.yaml'}" in near_miss(VOCRoot(tmp_path).image("2007_000032"))
 
 
 def test_what_is_here_comes_before_what_the_project_brings(tmp_path, monkeypatch):

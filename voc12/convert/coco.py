@@ -22,7 +22,7 @@ from voc12.class_names import BACKGROUND, IGNORED
 from voc12.convert.image_folder import Claim, ImageFolder, place_name, which_mean
 from voc12.convert.instances import Image, Instances, read_instances, sound
 from voc12.convert.outlines import Annotation, check_pycocotools, classes_of, paint
-from voc12.convert.source import NO_JPEG_OR_PNG, TEST, TRAIN, VAL, Found, SourceImage, folder_of
+from voc12.convert.source import NOT_READ, TEST, TRAIN, VAL, Found, SourceImage, folder_of
 from voc12.image_set import IMAGE_ENDINGS
 
 # where tools put the file; the first pattern that fits anything counts
@@ -190,7 +190,7 @@ def _find(
             continue
         path = on_disk.find(image.file_name, beside=instances.path, set_name=set_name)
         if path is None or path.suffix.lower() not in IMAGE_ENDINGS:
-            left_out.setdefault(NO_JPEG_OR_PNG if path else MISSING, []).append(image.file_name)
+            left_out.setdefault(NOT_READ if path else MISSING, []).append(image.file_name)
         else:
             listed[path].append(Listed(instances, set_name, image))
 
@@ -214,7 +214,7 @@ def _picture(path: Path, listed: list[Listed], on_disk: ImageFolder, left_out: d
         size = image.size or image_size(path)
         annotations, complete = sound(given, size, instances.categories, image.file_name, left_out)
         picture.annotations += annotations
-        picture.complete = picture.complete and complete
+        picture.complete = picture.complete and complete and image.id not in instances.incomplete
         picture.made_of[instances.path] = picture.sets[set_name] = None
     return picture
 
@@ -232,5 +232,8 @@ def _notes(
     if not has_outlines:
         notes.append("no image has outlines of all its objects: there are labels, but no masks")
     elif without:
-        notes.append(f"{len(without)} images get no mask, since an object has no usable outline: {without[0]}, …")
+        why = "since an object has no usable outline, or none of the classes"
+        notes.append(
+            f"images without a mask, {why}, {len(without)}: {without[0]}" + (", …" if len(without) > 1 else "")
+        )
     return notes

@@ -35,6 +35,7 @@ class Instances(NamedTuple):
     categories        names by ID, sorted by ID
     supercategories   what categories name that have another name themselves
     left_out          why → what was left out
+    incomplete        IDs of images that show an object of an unknown category
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Instances(NamedTuple):
     categories: dict[int, str]
     supercategories: set[str]
     left_out: dict[str, list[str]]
+    incomplete: set[int | str]
 
 
 def read_instances(path: Path) -> Instances:
@@ -61,7 +63,7 @@ def read_instances(path: Path) -> Instances:
     if twice is not None:
         raise InputError(f"{path}: two images have the id {twice}")
     categories = _category_names(content["categories"], path)
-    annotations, left_out = _by_image(content["annotations"], images, categories, path)
+    annotations, left_out, incomplete = _by_image(content["annotations"], images, categories, path)
     polygons = [part for of_image in annotations.values() for a in of_image for part in _polygons(a)]
     if all(part.max(initial=0) <= 1 for part in polygons) and any((part % 1 > 0).any() for part in polygons):
         raise InputError(f"{path}: coordinates lie between 0 and 1, expected pixels: multiply by width and height")
@@ -70,7 +72,7 @@ def read_instances(path: Path) -> Instances:
         for c in content["categories"]
         if c.get("supercategory") not in (None, c["name"])
     }
-    return Instances(path, images, annotations, categories, above, left_out)
+    return Instances(path, images, annotations, categories, above, left_out, incomplete)
 
 
 _Lists = ("images", "annotations", "categories")
@@ -122,11 +124,12 @@ def _outline(value: Any) -> list[np.ndarray] | RunLengths | None:
 
 def _by_image(
     entries: list[Any], images: list[Image], categories: dict[int, str], path: Path
-) -> tuple[dict[int | str, list[Annotation]], dict[str, list[str]]]:
-    """The annotations of each image, and why → which were left out."""
+) -> tuple[dict[int | str, list[Annotation]], dict[str, list[str]], set[int | str]]:
+    """The annotations of each image; why → which were left out; the images that lost one, being of no category."""
     names = {image.id: image.file_name for image in images}
     annotations: dict[int | str, list[Annotation]] = defaultdict(list)
     left_out: dict[str, list[str]] = defaultdict(list)
+    incomplete = set()
     for number, entry in enumerate(entries):
         if not isinstance(entry, Annotation):
             raise InputError(f"{path}: annotation {number} (from 0) has no image_id, or no whole number as category_id")
@@ -134,9 +137,10 @@ def _by_image(
             left_out[NO_SUCH_IMAGE].append(f"image_id {entry.image_id}")
         elif entry.category_id not in categories:
             left_out[NO_SUCH_CATEGORY].append(f"category_id {entry.category_id} in {names[entry.image_id]}")
+            incomplete.add(entry.image_id)
         else:
             annotations[entry.image_id].append(entry)
-    return dict(annotations), dict(left_out)
+    return dict(annotations), dict(left_out), incomplete
 
 
 def _polygons(annotation: Annotation) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.formats.images import read_label_map
-from voc12.convert.source import NO_IMAGE, NO_JPEG_OR_PNG, NO_MASK, Found, SourceImage, files_in, flat_id, images_in
+from voc12.convert.source import NO_IMAGE, NO_MASK, NOT_READ, Found, SourceImage, files_in, flat_id, images_in
 from voc12.image_set import read_lines
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
@@ -25,6 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(source: Path, options: argparse.Namespace) -> Found:
+    if not (source / "JPEGImages").is_dir() and any(source.glob("*.json")):
+        raise InputError(
+            f"{source} holds JSON files and no JPEGImages/: if labelme wrote them, run its labelme2voc first, and give "
+            "the folder that this makes; if they are COCO's, use the format coco"
+        )
     images, others = images_in(source / "JPEGImages")
     masks = _masks(source)
     names = _class_names(Path(options.class_names) if options.class_names else _names_file(source))
@@ -38,7 +43,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
         {
             NO_MASK: [path.name for image_id, path in images.items() if image_id not in masks],
             NO_IMAGE: [path.name for image_id, path in masks.items() if image_id not in images],
-            NO_JPEG_OR_PNG: others,
+            NOT_READ: others,
         },
     )
 

@@ -19,8 +19,8 @@ from voc12.convert.colours import VOID, ColourTable, class_numbers, read_colours
 from voc12.convert.source import (
     IN_NO_LIST,
     NO_IMAGE,
-    NO_JPEG_OR_PNG,
     NO_MASK,
+    NOT_READ,
     TRAIN,
     Found,
     SourceImage,
@@ -49,6 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read(source: Path, options: argparse.Namespace) -> Found:
+    labelmap = source / "labelmap.txt"
+    if options.colours is None and options.class_names is None and labelmap.is_file():
+        raise InputError(f"{labelmap} names classes and colours: say --colours {labelmap}, or use the format cvat")
     names, table = _classes(options)
     voc = voc_colours(names)
     if options.binary and len(names) != 1:
@@ -74,7 +77,7 @@ def read(source: Path, options: argparse.Namespace) -> Found:
             NO_MASK: [path.name for image_id, path in images.items() if image_id not in masks],
             NO_IMAGE: [path.name for image_id, path in masks.items() if image_id not in images],
             IN_NO_LIST: [image_id for image_id in images if image_id in masks and image_id not in lists],
-            NO_JPEG_OR_PNG: [name for name in others if name not in mask_names],
+            NOT_READ: [name for name in others if name not in mask_names],
         },
     )
 

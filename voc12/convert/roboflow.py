@@ -15,7 +15,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.formats.images import read_label_map
 from voc12.class_names import BACKGROUND
-from voc12.convert.source import NO_IMAGE, NO_JPEG_OR_PNG, NO_MASK, Found, SourceImage, images_in, list_name, values_in
+from voc12.convert.source import NO_IMAGE, NO_MASK, NOT_READ, Found, SourceImage, images_in, list_name, values_in
 from voc12.image_set import read_lines
 
 MASK, CLASSES = "_mask", "_classes.csv"
@@ -29,8 +29,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def read(source: Path, options: argparse.Namespace) -> Found:
     others = sorted(path.parent.name for path in source.glob(f"*/{CLASSES}"))
     folders = [source / name for name in dict.fromkeys((*SPLITS, *others)) if (source / name).is_dir()] or [source]
+    if not (folders[0] / CLASSES).is_file() and (folders[0] / "_annotations.coco.json").is_file():
+        raise InputError(f"{folders[0]} holds _annotations.coco.json, Roboflow's COCO export: use the format coco")
     classes = _classes(folders[0] / CLASSES)
-    found = Found(list(classes.values()), [], {NO_MASK: [], NO_IMAGE: [], NO_JPEG_OR_PNG: []})
+    found = Found(list(classes.values()), [], {NO_MASK: [], NO_IMAGE: [], NOT_READ: []})
     before: dict[str, Path] = {}
     for folder in folders:
         if _classes(folder / CLASSES) != classes:
@@ -47,7 +49,7 @@ def _images(folder: Path, values: list[int], name: str, found: Found) -> list[So
     """The images of one folder that have masks; the others are noted as left out."""
     files, others = images_in(folder)
     masks = {image_id: path for image_id, path in files.items() if image_id.endswith(MASK)}
-    found.left_out[NO_JPEG_OR_PNG] += [other for other in others if other != CLASSES and not other.startswith("README")]
+    found.left_out[NOT_READ] += [other for other in others if other != CLASSES and not other.startswith("README")]
     found.left_out[NO_IMAGE] += [path.name for mask, path in masks.items() if mask.removesuffix(MASK) not in files]
     images = []
     for image_id, path in files.items():

@@ -17,7 +17,7 @@ from voc12.list_forms import ids_of
 
 TRAIN, VAL, TEST = "train", "val", "test"
 NO_MASK, NO_IMAGE = "images without a mask", "masks without an image"
-NO_JPEG_OR_PNG = "files that are no JPEG, PNG, TIFF or BMP"
+NOT_READ = "files that are no JPEG, PNG, TIFF or BMP"
 IN_NO_LIST = "images that are in no list"
 LIST_NAMES = {"training": TRAIN, "valid": VAL, "validation": VAL, "testing": TEST}  # as others spell them
 

@@ -22,8 +22,8 @@ from voc12.convert.source import (
     stored_size,
     values_in,
 )
-from voc12.convert.texts import SETTINGS, counted, summary, write_texts
-from voc12.image_set import IMAGE_ENDINGS, nfc
+from voc12.convert.texts import counted, summary, write_texts
+from voc12.image_set import IMAGE_ENDINGS, SETTINGS, nfc
 
 VOID = 255
 RECORD = "conversion.json"

@@ -13,11 +13,10 @@ from misc.errors import InputError
 from voc12.class_names import ALONE, other_kind
 from voc12.convert.own_files import OwnFiles
 from voc12.convert.source import TEST, TRAIN, VAL, Found, SourceImage
-from voc12.image_set import VOCRoot
+from voc12.image_set import SETTINGS, VOCRoot
 from voc12.label_file import label_text
 from voc12.list_forms import ids_of
 
-SETTINGS = "set.yaml"
 SETTINGS_HEAD = """# Written by voc12.convert: where things are, and what differs from the published settings.
 # make_saliency_pass: there are no saliency maps. Put those of a detector into Sal/ and take the line away.
 """
@@ -99,9 +98,13 @@ def settings_of(root: Path, label_file: str, lists: dict[str, list[str]], images
     elif VAL not in lists:
         settings["deeplab_eval_set"] = TRAIN
     count = len(lists[training])
-    for name in ("cam_batch_size", "bes_batch_size"):
-        if count < getattr(Config(), name):
+    defaults = Config()
+    for name in ("cam_batch_size", "bes_batch_size", "deeplab_batch_size"):
+        if count < getattr(defaults, name):
             settings[name] = count
+    micro_batches = max(1, count // min(count, defaults.deeplab_batch_size))
+    if micro_batches < defaults.deeplab_iter_size:
+        settings["deeplab_iter_size"] = micro_batches
     return settings
 
 
@@ -113,10 +116,10 @@ def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
     """What was found, and what to type next."""
     shown = Counter(number for classes in labels.values() for number in classes)
     by_class = [(name, shown[number]) for number, name in enumerate(found.class_names)]
-    lists = {name: len(ids) for name, ids in lists_of(found.images).items()}
+    lists = lists_of(found.images)
     lines = [
         f"{root}: {len(labels)} images, {sum(image.mask is not None for image in found.images)} of them with masks",
-        f"lists: {', '.join(f'{name} {count}' for name, count in lists.items())}",
+        f"lists: {', '.join(f'{name} {len(ids)}' for name, ids in lists.items())}",
         f"images by class: {', '.join(f'{name} {n}' for name, n in by_class if n)}",
     ]
     lines += counted({"classes that no image shows": [name for name, n in by_class if not n]})
@@ -126,6 +129,14 @@ def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
     lines += [f"left out: {line}" for line in counted(found.left_out)]
     if VOCRoot(root).image(found.images[0].image_id).is_symlink():
         lines.append("images are links to those of SOURCE: keep it, or use --copy")
+    if not any(TRAIN in image.sets for image in found.images):
+        others = ", ".join(name for name in lists if name != TRAIN)
+        of_others = set(lists[TRAIN]) <= {image_id for name in (VAL, TEST) for image_id in lists.get(name, ())}
+        lines.append(
+            f"no training list: train is made of the images of {others}, and figures on these say nothing about others"
+            if of_others
+            else f"no training list: train is made of the images that {others} leave over"
+        )
     if VAL not in lists:
         lines.append("no validation list: the classifier is validated on its training images")
     return "\n".join([*lines, f"next: python run_sample.py --voc12_root {root} --config {root / SETTINGS}"])
@@ -134,7 +145,7 @@ def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
 def counted(why: dict[str, list[str]]) -> list[str]:
     """A line for each reason: how many, and the first of them."""
     return [
-        f"{len(names)} {reason}: {_printable(', '.join(names[:SHOWN]))}" + (", …" if len(names) > SHOWN else "")
+        f"{reason}, {len(names)}: {_printable(', '.join(names[:SHOWN]))}" + (", …" if len(names) > SHOWN else "")
         for reason, names in why.items()
         if names
     ]

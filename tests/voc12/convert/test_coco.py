@@ -149,7 +149,7 @@ def test_a_name_with_other_folders_than_the_only_file_has_is_missing(tmp_path, p
     write(tmp_path / "in" / "a.json", ["seq2/0001.jpg", "seq1/0001.jpg"], annotations, {1: "cat", 2: "dog"})
     found = content(convert("coco", tmp_path / "in"))
     assert found["masks"] == {"seq1_0001": mask("110000")} and found["labels"] == {"seq1_0001": [0]}
-    assert "1 images that are not on disk: seq2/0001.jpg" in convert.said
+    assert "images that are not on disk, 1: seq2/0001.jpg" in convert.said
 
 
 @pytest.mark.parametrize("there", ["train", "valid"])
@@ -160,7 +160,7 @@ def test_an_image_of_another_split_is_not_taken_for_one_of_its_name(there, tmp_p
         write(path, ["1.jpg"], [polygon(0, category, points)], {1: "cat", 2: "dog"})
     found = content(convert("coco", tmp_path / "in"))
     assert found["masks"] == {"1": mask("110000" if there == "train" else "022200")}
-    assert ("val" in found["lists"]) is (there == "valid") and "not on disk: 1.jpg" in convert.said
+    assert ("val" in found["lists"]) is (there == "valid") and "not on disk, 1: 1.jpg" in convert.said
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,10 @@ def test_two_spellings_of_a_place_are_one_image(tmp_path, picture, convert, cont
 
 @pytest.fixture
 def imperfect(tmp_path, picture) -> Path:
-    """Good, with a slip of the hand, boxes alone, unannotated, missing, no JPEG or PNG, unknown."""
+    """Good, with a slip of the hand, boxes alone, unannotated, missing, no JPEG or PNG, of an unknown category too, of
+    it alone."""
     root = tmp_path / "in"
-    for name in ("good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif"):
+    for name in ("good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif", "odd.jpg", "other.jpg"):
         picture(root / name, SIZE)
     annotations = [
         polygon(0, 1, LEFT),
@@ -209,26 +210,29 @@ def imperfect(tmp_path, picture) -> Path:
         polygon(4, 1, LEFT),
         polygon(5, 1, LEFT),
         polygon(99, 1, LEFT),
-        polygon(0, 7, LEFT),
+        polygon(6, 1, LEFT),
+        polygon(6, 7, LEFT),
+        polygon(7, 7, LEFT),
     ]
-    names = ["good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif", "gone.jpg"]
+    names = ["good.jpg", "slip.jpg", "box.jpg", "empty.jpg", "picture.gif", "gone.jpg", "odd.jpg", "other.jpg"]
     write(root / "a.json", names, annotations, {1: "cat", 2: "dog"})
     return root
 
 
 def test_what_cannot_be_used_is_left_out_and_counted(imperfect, convert, content):
     found = content(convert("coco", imperfect))
-    assert found["labels"] == {"good": [0], "slip": [0], "box": [0, 1]}
-    assert found["masks"] == {"good": mask("110000"), "slip": mask("110000")}  # the box's would lack the dog
-    assert found["lists"] == {"train_aug": ["good", "slip", "box"], "train": ["good", "slip"]}
+    assert found["labels"] == {"good": [0], "slip": [0], "box": [0, 1], "odd": [0]}
+    # the box's would lack the dog, that of the odd one whatever category 7 is
+    assert found["masks"] == {"good": mask("110000"), "slip": mask("110000")}
+    assert found["lists"] == {"train_aug": ["good", "slip", "box", "odd"], "train": ["good", "slip"]}
     for expected in (
-        "1 images get no mask, since an object has no usable outline: box",
-        "1 polygons of fewer than 3 points: dog in slip.jpg",
-        "1 images without an annotation (--all_images keeps them): empty.jpg",
-        "1 images that are not on disk: gone.jpg",
-        "1 files that are no JPEG, PNG, TIFF or BMP: picture.gif",
-        "1 annotations of images that are not listed: image_id 99",
-        "1 annotations of unknown categories: category_id 7 in good.jpg",
+        "images without a mask, since an object has no usable outline, or none of the classes, 2: box, …",
+        "polygons of fewer than 3 points, 1: dog in slip.jpg",
+        "images without an annotation (--all_images keeps them), 2: empty.jpg, other.jpg",
+        "images that are not on disk, 1: gone.jpg",
+        "files that are no JPEG, PNG, TIFF or BMP, 1: picture.gif",
+        "annotations of images that are not listed, 1: image_id 99",
+        "annotations of unknown categories, 2: category_id 7 in odd.jpg, category_id 7 in other.jpg",
     ):
         assert expected in convert.said
 
@@ -236,6 +240,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(imperfect, convert, content
 def test_all_images(imperfect, convert, content):
     found = content(convert("coco", imperfect, "--all_images"))
     assert found["labels"]["empty"] == [] and found["masks"]["empty"] == mask("000000")
+    assert found["labels"]["other"] == [] and "other" not in found["masks"]  # something is there, and unknown
 
 
 def test_boxes_alone_give_labels_and_no_masks(tmp_path, picture, convert, content):

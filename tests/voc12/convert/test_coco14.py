@@ -134,7 +134,7 @@ def test_missing_images_are_left_out_and_counted(coco, convert, content):
     (source / "train2014" / f"{first}.jpg").unlink()
     found = content(convert("coco14", source))
     assert sorted(found["lists"]["train"]) == others
-    assert f"left out: 1 images that are not on disk: {first}.jpg" in convert.said
+    assert f"left out: images that are not on disk, 1: {first}.jpg" in convert.said
 
 
 def test_other_categories_in_val_are_refused(coco, refused):

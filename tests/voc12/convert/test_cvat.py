@@ -115,7 +115,7 @@ def test_what_is_incomplete_is_left_out(cvat, convert):
     (cvat / "SegmentationClass" / "b.png").unlink()
     mask(cvat / "SegmentationClass" / "c.png", [[BACK]])
     convert("cvat", cvat)
-    for line in ("without an image: batch1/a1", "without a mask: b", "in no list: c"):
+    for line in ("without an image, 1: batch1/a1", "without a mask, 1: b", "in no list, 1: c"):
         assert line in convert.said
 
 

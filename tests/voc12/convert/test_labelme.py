@@ -70,7 +70,7 @@ def test_what_has_no_counterpart_is_left_out(labelme, convert, picture):
     picture(labelme / "JPEGImages" / "c.jpg", (2, 3))
     (labelme / "JPEGImages" / "d.gif").touch()
     convert("labelme", labelme)
-    for line in ("without a mask: c.jpg", "without an image: b.png", "no JPEG, PNG, TIFF or BMP: d.gif"):
+    for line in ("without a mask, 1: c.jpg", "without an image, 1: b.png", "no JPEG, PNG, TIFF or BMP, 1: d.gif"):
         assert line in convert.said
 
 
@@ -113,3 +113,9 @@ def test_a_pickle_is_not_run(labelme, refused, tmp_path):
     npy(labelme / "SegmentationClass" / "a1.npy", np.array([Harmful()], object))
     assert "a1.npy" in refused("labelme", labelme)
     assert not (tmp_path / "harm").exists()
+
+
+def test_files_of_labelme_itself_are_no_export(tmp_path, refused):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text('{"shapes": []}')
+    assert "run its labelme2voc first" in refused("labelme", tmp_path / "in")

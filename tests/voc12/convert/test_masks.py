@@ -105,7 +105,7 @@ def test_folders_suffixes_and_lists(tmp_path, picture, convert, content):
     (tmp_path / "flat" / "val.txt").write_text("b\n")
     found = content(convert("masks", tmp_path / "flat", "--images=data", "--masks=data", "--mask_suffix=_L"))
     assert found["lists"] == {"train": ["a"], "val": ["b"]} and found["masks"] == {"a": [[2]], "b": [[2]]}
-    for line in ("without a mask: d.png", "without an image: gone_L.png", "in no list: c"):
+    for line in ("without a mask, 1: d.png", "without an image, 1: gone_L.png", "in no list, 1: c"):
         assert line in convert.said
 
 
@@ -164,3 +164,9 @@ def test_a_default_folder_is_not_looked_for_where_one_works(tmp_path, picture, r
     (tmp_path / "in").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert "JPEGImages" in refused("masks", tmp_path / "in")
+
+
+def test_a_label_map_beside_the_masks_is_not_passed_over(tmp_path, refused):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncat:1,2,3::\n")
+    assert f"say --colours {tmp_path / 'in' / 'labelmap.txt'}" in refused("masks", tmp_path / "in")

@@ -47,7 +47,11 @@ def test_a_folder_without_parts(tmp_path, picture, convert, content):
     (tmp_path / "flat" / "notes.doc").touch()
     found = content(convert("roboflow", tmp_path / "flat"))
     assert found["lists"] == {"train": ["a"]} and found["masks"] == {"a": [[1]]}
-    for line in ("without a mask: lone.jpg", "without an image: gone_mask.png", "no JPEG, PNG, TIFF or BMP: notes.doc"):
+    for line in (
+        "without a mask, 1: lone.jpg",
+        "without an image, 1: gone_mask.png",
+        "no JPEG, PNG, TIFF or BMP, 1: notes.doc",
+    ):
         assert line in convert.said
 
 
@@ -78,3 +82,9 @@ def test_parts_that_contradict_each_other(roboflow, refused, picture):
 def test_void_is_not_invented(roboflow, refused):
     Image.fromarray(np.full((1, 2), 255, np.uint8)).save(roboflow / "valid" / "b_mask.png")
     assert "b_mask.png: holds the value 255" in refused("roboflow", roboflow)
+
+
+def test_its_coco_export_is_told_by_its_file(tmp_path, refused):
+    (tmp_path / "in" / "train").mkdir(parents=True)
+    (tmp_path / "in" / "train" / "_annotations.coco.json").write_text("{}")
+    assert "use the format coco" in refused("roboflow", tmp_path / "in")

@@ -43,7 +43,7 @@ def test_what_no_list_names_is_left_out(sbd, convert, content):
     (sbd / "train.txt").write_text("2008_000002\nlost\n")
     (sbd / "img" / "2007_000032.jpg").unlink()
     assert content(convert("sbd", sbd))["lists"] == {"train": ["2008_000002"]}
-    for line in ("in no list: 2007_000033", "without an image: 2007_000032.mat", "without a mask: lost"):
+    for line in ("in no list, 1: 2007_000033", "without an image, 1: 2007_000032.mat", "without a mask, 1: lost"):
         assert line in convert.said
 
 

@@ -85,7 +85,7 @@ def test_images_are_links_and_masks_are_palette_files(source, convert, content):
         link = target / "JPEGImages" / f"{image_id}.jpg"
         assert link.is_symlink() and link.samefile(source / "JPEGImages" / f"{image_id}.jpg")
     assert "3 images" in convert.said and "ball 1, egg 1" in convert.said
-    assert "1 images without a class: a3" in convert.said and "links to those of SOURCE" in convert.said
+    assert "images without a class, 1: a3" in convert.said and "links to those of SOURCE" in convert.said
 
 
 def test_copies_where_asked_for_or_where_links_fail(source, convert, monkeypatch):
@@ -335,6 +335,9 @@ def test_lists(sets, lists, image, written, content):
     validation = "val" if "val" in lists else "train"
     assert found["settings"]["val_list"] == str(target / f"ImageSets/Segmentation/{validation}.txt")
     assert ("no validation list" in said) is (validation == "train")
+    trained = [image_id for image_id, named in zip("abc", sets, strict=True) if "train" in named]
+    assert ("no training list" in said) is not bool(trained)
+    assert ("figures on these say nothing" in said) is (lists["train"] == lists.get("test"))
 
 
 def test_classes_without_masks_switch_the_evaluations_off(image, written, content):
@@ -358,12 +361,18 @@ def test_a_small_set_gets_batches_of_its_size_and_passes_the_preflight(source, c
     from step.shared.inputs import GroundTruth, ImageList, Images, Labels, Training
 
     target = convert("labelme", source)
-    assert content(target)["settings"]["cam_batch_size"] == 3 == content(target)["settings"]["bes_batch_size"]
+    settings = content(target)["settings"]
+    assert {settings[f"{name}_batch_size"] for name in ("cam", "bes", "deeplab")} == {3}
+    assert settings["deeplab_iter_size"] == 1
     args = read_config(["--voc12_root", str(target), "--config", str(target / "set.yaml")])
     data, images = DataSet(args), ImageList(args.train_aug_list)
     preflight = Preflight()
     inputs = [images, Images(data, images.ids), Labels(data, images.ids), GroundTruth(args, data)]
-    for each in [*inputs, Training("cam_batch_size", args.cam_batch_size, images.ids, tensorboard=False)]:
+    trainings = [
+        Training("cam_batch_size", args.cam_batch_size, images.ids, tensorboard=False),
+        Training("deeplab_batch_size", args.deeplab_batch_size, images.ids, False, args.deeplab_iter_size),
+    ]
+    for each in [*inputs, *trainings]:
         each.look(preflight)
     assert preflight.problems == []
 
@@ -404,8 +413,8 @@ def test_what_was_left_out_is_said(image, written):
     _, said = written([image("a", mask=[[1]])], {"files that are no JPEG": ["caf\udce9.webp"]})
     assert "caf\\udce9.webp" in said
     _, said = written([image("a", mask=[[1]])], {"images without a mask": [f"b{n}.jpg" for n in range(7)]})
-    assert "7 images without a mask: b0.jpg, b1.jpg, b2.jpg, b3.jpg, b4.jpg, …" in said
-    with pytest.raises(InputError, match=r"no image to convert \(1 images without a mask: b\.jpg\)"):
+    assert "images without a mask, 7: b0.jpg, b1.jpg, b2.jpg, b3.jpg, b4.jpg, …" in said
+    with pytest.raises(InputError, match=r"no image to convert \(images without a mask, 1: b\.jpg\)"):
         written([], {"images without a mask": ["b.jpg"]})
 
 
