@@ -70,6 +70,8 @@ def is_utf8(name: str) -> bool:
 def near_miss(path: Path) -> str:
     """What to do about an image that is missing: a file of a similar name is there, or settings with other lists; or an
     empty text."""
+    if Path(path.stem).suffix in IMAGE_ENDINGS:
+        return "what counts are IDs, that is file names without their ending"
     wanted = nfc(path.stem).casefold()
     for other in path.parent.glob("*"):
         if nfc(other.stem).casefold() == wanted:

@@ -145,6 +145,7 @@ def test_the_image_that_is_there_is_taken(tmp_path):
         ("a.webp", "a", "'a.webp' is there: convert it to JPEG or PNG"),
         ("IMG_1.jpg", "img_1", "'IMG_1.jpg' is there, spelt otherwise"),
         ("Ku\u0308che.png", "K\u00fcche", "is there, spelt otherwise"),
+        ("a.jpg", "a.jpg", "IDs, that is file names without their ending"),
         ("b.jpg", "a", ""),
     ],
 )
