@@ -99,7 +99,7 @@ class MakeCam(StepRow):
 
 class MakeBoundaryLabel(StepRow):
     title = "make_boundary_label, 2 classes of 20"
-    targets: tuple[Target, ...] = (Target("ratio", 1.8), Target("difference", 1e-3))
+    targets: tuple[Target, ...] = (Target("ratio", 8), Target("difference", 1e-3))
 
     def our_all(self) -> None:
         make_boundary_label.make(self.afresh(), list(self.keys))
@@ -128,7 +128,7 @@ class MakeBoundaryLabel(StepRow):
 class MakeSemSeg(StepRow):
     title = "make_sem_seg, 2 classes"
     slow = True
-    targets: tuple[Target, ...] = (Target("ratio", 150), Target("difference", 1e-3))
+    targets: tuple[Target, ...] = (Target("ratio", 260), Target("difference", 1e-3))
 
     def our_all(self) -> None:
         make_sem_seg.make(self.afresh(), list(self.keys))
