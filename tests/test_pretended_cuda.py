@@ -62,9 +62,9 @@ WAITS = {
         "upload step/train_cam.py:validation_loss",
     },
     "make_cam": LOADING,
-    "make_boundary_label": CRF,
+    "make_boundary_label": set(),
     "train_sbe_boundary": LOADING | SAVING | RECORDS,
-    "make_sem_seg": LOADING | CRF | {"upload misc/method/stencil.py:_paths"},
+    "make_sem_seg": LOADING | {"upload misc/method/stencil.py:_paths"},
     "train_deeplab": LOADING | RECORDS | {"download net/deeplab_weights.py:save_network"},
     "make_deeplab_seg": LOADING | CRF,
 }  # fmt: skip
