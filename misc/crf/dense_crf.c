@@ -22,12 +22,17 @@ Keys. A vertex is one integer, and its neighbour's is that plus a number, see la
 
 Calls share nothing but lattices, which are not written to once they are made. */
 
+#define _DEFAULT_SOURCE /* madvise */
+
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 enum {
     DIMENSIONS = 5, CORNERS = DIMENSIONS + 1, /* at most */
@@ -35,6 +40,7 @@ enum {
     CHUNK = 8192,         /* floats of the rows that a pass works on at a time: they stay in the cache */
     MOST = 256,           /* of their pixels */
     ALIGNMENT = 64,       /* of a line of the cache */
+    LARGE_PAGE = 1 << 21, /* bytes */
     NEAR = 4, FAR = 32,   /* rows ahead that are fetched in time, pixels' and vertices' */
     FILLED = 4,           /* places of a hash table for a vertex, at least: most searches end at once */
     NONE = -1,            /* the number of no vertex */
@@ -74,6 +80,19 @@ typedef struct {
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* An array whose first byte begins a line of the cache, and a large one a large page: neighbours lie far apart. */
+static void *new_array(size_t size)
+{
+    size_t unit = size < 2 * LARGE_PAGE ? ALIGNMENT : LARGE_PAGE;
+    size = (size + unit - 1) / unit * unit;
+    void *made = aligned_alloc(unit, size);
+#ifdef MADV_HUGEPAGE
+    if (made && unit == LARGE_PAGE)
+        madvise(made, size, MADV_HUGEPAGE);
+#endif
+    return made;
+}
 
 /* ---- Features to simplices ---- */
 
@@ -294,9 +313,12 @@ typedef float vector16 __attribute__((vector_size(64)));
     {                                                                                                                  \
         piece##WIDTH *vertices = (piece##WIDTH *)values;                                                               \
         for (int64_t i = 0; i < n; i++, corner += corners, weight += corners, rows += stride) {                        \
+            const int32_t *later = corner + least(NEAR, n - 1 - i) * corners;                                          \
             VECTOR own = *(const unaligned##WIDTH *)rows;                                                              \
-            for (int r = 0; r < corners; r++)                                                                          \
+            for (int r = 0; r < corners; r++) {                                                                        \
+                FETCH(WIDTH, vertices + later[r])                                                                      \
                 vertices[corner[r]] += weight[r] * own;                                                                \
+            }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
     static void blur##WIDTH(int64_t n, const int32_t *below, const int32_t *above, const float *values,                \
@@ -386,8 +408,7 @@ static void blur(const lattice *l, int64_t stride, float **values, float **space
 /* Rows for all vertices, zeros after the last. */
 static float *new_values(const lattice *l, int64_t stride)
 {
-    size_t size = start(l, stride) * sizeof(float);
-    float *values = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    float *values = new_array(start(l, stride) * sizeof(float));
 #define CLEAR(WIDTH) memset(values + start(l, c) + l->vertices * WIDTH, 0, WIDTH * sizeof(float))
     if (values)
         PIECES(CLEAR)
@@ -438,14 +459,14 @@ lattice *make_lattice(const packing *p, const uint8_t *image, int64_t height, in
     bool enough = made;
     if (enough) {
         made->pixels = pixels, made->corners = corners;
-        made->corner = malloc(pixels * corners * sizeof(int32_t));
-        made->weight = malloc(pixels * corners * sizeof(float));
+        made->corner = new_array(pixels * corners * sizeof(int32_t));
+        made->weight = new_array(pixels * corners * sizeof(float));
         made->seen = malloc((pixels / BATCH + 1) * sizeof(int32_t));
         enough = made->corner && made->weight && made->seen && find_vertices(p, width, image, sxy, srgb, made, &t);
     }
     if (enough) {
         made->vertices = t.vertices;
-        made->neighbour = malloc(corners * 2 * t.vertices * sizeof(int32_t));
+        made->neighbour = new_array(corners * 2 * t.vertices * sizeof(int32_t));
         enough = made->neighbour;
         if (enough)
             link_neighbours(p, &t, made);
