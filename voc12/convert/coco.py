@@ -20,7 +20,7 @@ from misc.evaluation.confusion import VOID
 from misc.formats.images import image_size
 from voc12.class_names import BACKGROUND, IGNORED
 from voc12.convert.image_folder import Claim, ImageFolder, place_name, which_mean
-from voc12.convert.instances import Image, Instances, read_instances, sound
+from voc12.convert.instances import UNKNOWN_ALONE, Image, Instances, read_instances, sound
 from voc12.convert.outlines import Annotation, check_pycocotools, classes_of, paint
 from voc12.convert.source import NOT_READ, TEST, TRAIN, VAL, Found, SourceImage, folder_of
 from voc12.image_set import IMAGE_ENDINGS
@@ -86,6 +86,9 @@ def read(source: Path, options: argparse.Namespace) -> Found:
     for path, instances in parts.items():
         _find(instances, _set_of(path, source), on_disk, listed, found.left_out, all_images=options.all_images)
     pictures = {path: _picture(path, of_file, on_disk, found.left_out) for path, of_file in listed.items()}
+    unknown = [path for path, picture in pictures.items() if not picture.annotations and not picture.complete]
+    if unknown:
+        found.left_out[UNKNOWN_ALONE] = [pictures.pop(path).name for path in unknown]
     ids = on_disk.ids([*pictures])
     has_outlines = any(picture.complete and picture.annotations for picture in pictures.values())
     if has_outlines:
@@ -185,7 +188,7 @@ def _find(
     for why, what in instances.left_out.items():
         left_out.setdefault(why, []).extend(what)
     for image in instances.images:
-        if not all_images and image.id not in instances.annotations:
+        if not all_images and image.id not in instances.annotations and image.id not in instances.incomplete:
             left_out.setdefault(UNANNOTATED, []).append(image.file_name)
             continue
         path = on_disk.find(image.file_name, beside=instances.path, set_name=set_name)

@@ -18,7 +18,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.evaluation.confusion import VOID
 from misc.formats.images import image_size, read_label_map
-from voc12.convert.instances import Image, Instances, read_instances, sound
+from voc12.convert.instances import UNKNOWN_ALONE, Image, Instances, read_instances, sound
 from voc12.convert.outlines import Order, check_pycocotools, classes_of, paint
 from voc12.convert.source import TRAIN, VAL, Found, SourceImage, folder_of
 
@@ -141,7 +141,10 @@ def _listed(
     listed = []
     for image in instances.images:
         path = pictures.get(image.id) if isinstance(image.id, int) else None
-        if not all_images and image.id not in instances.annotations:
+        annotated = image.id in instances.annotations
+        if not annotated and image.id in instances.incomplete:
+            left_out.setdefault(UNKNOWN_ALONE, []).append(image.file_name)
+        elif not all_images and not annotated:
             left_out.setdefault(UNANNOTATED, []).append(image.file_name)
         elif path is None:
             left_out.setdefault(MISSING, []).append(image.file_name)
@@ -178,13 +181,15 @@ def _source_image(
     numbers = {category: rank for rank, category in enumerate(instances.categories, start=1)}
     size = image.size or image_size(path)
     given = instances.annotations.get(image.id, [])
-    annotations, _ = sound(given, size, instances.categories, image.file_name, left_out)
-    mask: Callable[[], np.ndarray] = partial(paint, annotations, numbers, size, **recipe._asdict())
+    annotations, complete = sound(given, size, instances.categories, image.file_name, left_out)
+    mask: Callable[[], np.ndarray] | None = None
     if mask_file:
         mask = partial(_read_mask, mask_file, len(numbers))
+    elif complete and image.id not in instances.incomplete:
+        mask = partial(paint, annotations, numbers, size, **recipe._asdict())
     made_of = (mask_file or instances.path,)
     classes = tuple(classes_of(annotations, numbers))
-    return SourceImage(path.stem, path, mask, made_of, classes, (part,), None if mask_file else size)
+    return SourceImage(path.stem, path, mask, made_of, classes, (part,), size if mask and not mask_file else None)
 
 
 def _read_mask(path: Path, classes: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from misc.errors import InputError, reason
 from voc12.convert.outlines import SHORT, Annotation, RunLengths, Size, faults
 
 NO_SUCH_IMAGE, NO_SUCH_CATEGORY = "annotations of images that are not listed", "annotations of unknown categories"
+UNKNOWN_ALONE = "images with objects of unknown categories alone"
 
 MOST_PIXELS = 100_000  # along a side
 

@@ -228,7 +228,8 @@ def test_what_cannot_be_used_is_left_out_and_counted(imperfect, convert, content
     for expected in (
         "images without a mask, since an object has no usable outline, or none of the classes, 2: box, …",
         "polygons of fewer than 3 points, 1: dog in slip.jpg",
-        "images without an annotation (--all_images keeps them), 2: empty.jpg, other.jpg",
+        "images without an annotation (--all_images keeps them), 1: empty.jpg",
+        "images with objects of unknown categories alone, 1: other.jpg",
         "images that are not on disk, 1: gone.jpg",
         "files that are no JPEG, PNG, TIFF or BMP, 1: picture.gif",
         "annotations of images that are not listed, 1: image_id 99",
@@ -240,7 +241,16 @@ def test_what_cannot_be_used_is_left_out_and_counted(imperfect, convert, content
 def test_all_images(imperfect, convert, content):
     found = content(convert("coco", imperfect, "--all_images"))
     assert found["labels"]["empty"] == [] and found["masks"]["empty"] == mask("000000")
-    assert found["labels"]["other"] == [] and "other" not in found["masks"]  # something is there, and unknown
+    assert "other" not in found["labels"]  # something is there, and unknown
+
+
+def test_an_image_that_is_unknown_to_one_of_two_files_gets_labels_and_no_mask(tmp_path, picture, convert, content):
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "in" / name, SIZE)
+    write(tmp_path / "in" / "a.json", ["a.jpg", "b.jpg"], [polygon(0, 7, LEFT), polygon(1, 1, LEFT)], {1: "cat"})
+    write(tmp_path / "in" / "b.json", ["a.jpg"], [polygon(0, 1, LEFT)], {1: "cat"})
+    found = content(convert("coco", tmp_path / "in"))
+    assert found["labels"] == {"a": [0], "b": [0]} and [*found["masks"]] == ["b"]
 
 
 def test_boxes_alone_give_labels_and_no_masks(tmp_path, picture, convert, content):

@@ -76,6 +76,24 @@ def test_all_images(coco, convert, content):
     assert every["labels"][extra] == [] and not np.any(every["masks"][extra])
 
 
+def test_an_object_of_no_category_leaves_its_image_without_a_mask(coco, convert, content):
+    source = coco()
+    path = source / "annotations" / "instances_train2014.json"
+    file = json.loads(path.read_text())
+    whole = content(convert("coco14", source))
+    first, second = [image_id for image_id in TRAIN if image_id in ANNOTATED][:2]
+    for annotation in file["annotations"]:
+        if annotation["image_id"] == second:
+            annotation["category_id"] = 99
+    file["annotations"].append(next(a for a in file["annotations"] if a["image_id"] == first) | {"category_id": 99})
+    path.write_text(json.dumps(file))
+    found = content(convert("coco14", source, "--all_images", target="unknown"))
+    name, unknown = (f"COCO_train2014_{image_id:012d}" for image_id in (first, second))
+    assert found["labels"][name] == whole["labels"][name] and name not in found["masks"] and name in whole["masks"]
+    assert unknown in whole["labels"] and unknown not in found["labels"]
+    assert "images with objects of unknown categories alone, 1:" in convert.said
+
+
 def test_images_of_2017_serve_the_lists_of_2014(coco, convert, content):
     of_2014 = content(convert("coco14", coco(), target="of_2014"))
     shutil.rmtree(coco())
