@@ -6,6 +6,7 @@ Read by `read_config`: defaults < YAML (`--config`, may be given more than once)
 import math
 import sys
 from dataclasses import dataclass, field, fields
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -458,7 +459,7 @@ def _settings_in(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        unfinished = (Path(path).parent / "conversion.json").is_file()
+        unfinished = Path(path).name == "set.yaml" and (Path(path).parent / "conversion.json").is_file()
         why = ": the conversion into this folder has not ended, run it again" if unfinished else ""
         raise InputError(f"config: there is no file {path!r}{why}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -509,11 +510,12 @@ class _OneLineParser(ArgumentParser):
             if f'"{name}"' in text.partition(":")[0]:
                 value = text.rpartition(": ")[2]
                 raise InputError(f"{name}: {value} is not {_in_words(hint)}")
-        raise InputError(text + did_you_mean(text, self._option_string_actions))
+        off = (f"--no_{name}" for name, hint in get_type_hints(Config).items() if hint in SWITCH_TYPES)
+        raise InputError(text + did_you_mean(text, [*self._option_string_actions, *off]))
 
 
 WORDS = {int: "whole number", float: "number", str: "text"}
-EXAMPLES = {int: "256, 512", float: "0.5, 1.0"}
+EXAMPLES = {int: ("256", "512"), float: ("0.5", "1.0")}
 
 
 def _in_words(hint: Any) -> str:
@@ -524,8 +526,10 @@ def _in_words(hint: Any) -> str:
     if hint in WORDS:
         return f"a {WORDS[hint]}"
     if get_origin(hint) is tuple:
-        count = "" if ... in parts else f"{len(parts)} "
-        return f'a list of {count}{WORDS[parts[0]]}s in brackets, such as "[{EXAMPLES[parts[0]]}]"'
+        count = 2 if ... in parts else len(parts)
+        example = ", ".join(islice(cycle(EXAMPLES[parts[0]]), count))
+        many = "" if ... in parts else f"{count} "
+        return f'a list of {many}{WORDS[parts[0]]}s in brackets, such as "[{example}]"'
     if get_origin(hint) is Literal:
         return " or ".join(map(str, parts)) if len(parts) == 2 else f"one of {', '.join(map(str, parts))}"
     return " or ".join(map(_in_words, parts))

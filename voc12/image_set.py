@@ -75,6 +75,8 @@ def near_miss(path: Path) -> str:
     wanted = nfc(path.stem).casefold()
     for other in path.parent.glob("*"):
         if nfc(other.stem).casefold() == wanted:
+            if other.is_symlink() and not other.exists():
+                return f"{other.name!r} is a link to {os.readlink(other)}, which is gone"
             if other.suffix in IMAGE_ENDINGS:
                 return f"{other.name!r} is there, spelt otherwise (capitals, or accents as characters of their own)"
             return f"{other.name!r} is there: convert it to JPEG or PNG"

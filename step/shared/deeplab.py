@@ -53,11 +53,12 @@ class MasksToLearnFrom(Input):
 
     def _remedy_for(self, missing: Path) -> str:
         plain = missing.with_name(f"{missing.stem.removesuffix(self.args.deeplab_mask_suffix)}.png")
-        if plain != missing and plain.is_file():
+        made = any(paths.deeplab_mask(self.args, image_id).is_file() for image_id in self.ids)
+        if plain != missing and plain.is_file() and not made:
             return f"{plain} is there: say --deeplab_mask_suffix none"
         return (
-            "make_sem_seg makes them for infer_list (--infer_list voc12/train_aug.txt); others: --deeplab_mask_dir and "
-            "--deeplab_mask_suffix, with a list of their images as --train_aug_list"
+            f"make_sem_seg makes them for infer_list (--infer_list {self.args.train_aug_list}); others: "
+            "--deeplab_mask_dir and --deeplab_mask_suffix, with a list of their images as --train_aug_list"
         )
 
     def folder(self) -> Folder:

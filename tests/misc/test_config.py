@@ -149,6 +149,8 @@ def test_train_bes_pass_is_another_name_of_the_same_switch(tmp_path, in_yaml, ar
         (["--config", "."], "there is no file '.'"),
         (["--config"], "config"),
         (["--cam_out_dri", "x"], "did you mean --cam_out_dir?"),
+        (["--no_make_saliencypass"], "did you mean --no_make_saliency_pass?"),
+        (["--saliency_mean", "[0.5, 1.0]"], 'a list of 3 numbers in brackets, such as "[0.5, 1.0, 0.5]"'),
     ],
 )
 def test_refused_by_name_on_the_command_line(arguments, named):
@@ -327,3 +329,5 @@ def test_the_settings_of_a_conversion_that_has_not_ended(tmp_path):
     (tmp_path / "conversion.json").touch()
     with pytest.raises(InputError, match="has not ended, run it again"):
         read_config(["--config", str(tmp_path / "set.yaml")])
+    with pytest.raises(InputError, match=r"there is no file '.*sett\.yaml'$"):
+        read_config(["--config", str(tmp_path / "sett.yaml")])

@@ -156,6 +156,14 @@ def test_what_lies_there_instead_of_an_image(tmp_path, there, image_id, expected
     assert expected in advice and bool(expected) == bool(advice)
 
 
+def test_a_link_whose_image_is_gone(tmp_path):
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "JPEGImages" / "a.jpg").symlink_to(tmp_path / "moved" / "a.jpg")
+    assert (
+        near_miss(VOCRoot(tmp_path).image("a")) == f"'a.jpg' is a link to {tmp_path / 'moved' / 'a.jpg'}, which is gone"
+    )
+
+
 def test_a_converted_folder_has_settings_that_name_its_own_lists(tmp_path):
     (tmp_path / "set.yaml").touch()
     assert f"say --config {tmp_path / 'set.yaml'}" in near_miss(VOCRoot(tmp_path).image("2007_000032"))

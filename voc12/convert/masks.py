@@ -51,7 +51,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def read(source: Path, options: argparse.Namespace) -> Found:
     labelmap = source / "labelmap.txt"
     if options.colours is None and options.class_names is None and labelmap.is_file():
-        raise InputError(f"{labelmap} names classes and colours: say --colours {labelmap}, or use the format cvat")
+        raise InputError(
+            f"{labelmap} names classes and colours: say --colours {labelmap}, use the format cvat, or "
+            "name the classes with --class_names FILE if the masks hold their numbers"
+        )
     names, table = _classes(options)
     voc = voc_colours(names)
     if options.binary and len(names) != 1:

@@ -130,13 +130,12 @@ def summary(root: Path, found: Found, labels: dict[str, list[int]]) -> str:
     if VOCRoot(root).image(found.images[0].image_id).is_symlink():
         lines.append("images are links to those of SOURCE: keep it, or use --copy")
     if not any(TRAIN in image.sets for image in found.images):
-        others = ", ".join(name for name in lists if name != TRAIN)
-        of_others = set(lists[TRAIN]) <= {image_id for name in (VAL, TEST) for image_id in lists.get(name, ())}
-        lines.append(
-            f"no training list: train is made of the images of {others}, and figures on these say nothing about others"
-            if of_others
-            else f"no training list: train is made of the images that {others} leave over"
-        )
+        others = [name for name in (VAL, TEST) if name in lists]
+        named = ", ".join(others)
+        made_of = f"the images that {named} leave over" if others else "all images"
+        if set(lists[TRAIN]) <= {image_id for name in others for image_id in lists[name]}:
+            made_of = f"the images of {named}, and figures on these say nothing about others"
+        lines.append(f"no training list: train is made of {made_of}")
     if VAL not in lists:
         lines.append("no validation list: the classifier is validated on its training images")
     return "\n".join([*lines, f"next: python run_sample.py --voc12_root {root} --config {root / SETTINGS}"])
