@@ -65,7 +65,7 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
             seen.update(counted.remarks)
     log_cams(args, seen)
     scores = Scores(all_sum_counts(confusion))
-    result = Result(scores, args.cam_eval_thres, sweeps.result())
+    result = Result(scores, truth.counted, args.cam_eval_thres, sweeps.result())
     if is_first():
         write_tables({"CAM": result}, data.class_names, paths.cam_scores_json(args))
     return {"CAM": scores.miou}

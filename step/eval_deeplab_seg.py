@@ -31,12 +31,16 @@ def plan(args: Config) -> Plan:
         tested = ImageList(TEST_LIST)
         reads = [tested, Images(data, tested.ids), Predictions(args, tested.ids)]
         return Plan(ids=tested.ids, reads=reads, makes=Tables([paths.submission(args)]))
-    truth = GroundTruth(args, data, data.root.image_set(args.deeplab_eval_set))
+    truth = truth_of(args, data)
     return Plan(
         ids=truth.ids,
         reads=[truth, Predictions(args, truth.ids)],
         makes=Tables(table_paths(paths.prediction_scores_json(args))),
     )
+
+
+def truth_of(args: Config, data: DataSet) -> GroundTruth:
+    return GroundTruth(args, data, data.root.image_set(args.deeplab_eval_set))
 
 
 def make(args: Config, ids: list[str]) -> dict[str, float] | str | None:
@@ -59,6 +63,7 @@ def pack(args: Config) -> str | None:
 def count(args: Config, ids: list[str]) -> dict[str, float]:
     """Count the pixels of this process's images; returns the mIoUs of all."""
     data = DataSet(args)
+    truth = truth_of(args, data)
     confusions = np.zeros((len(KINDS), data.n_labels, data.n_labels), np.int64)
     one = partial(count_one, args=args, data=data)
     for counted in parallel_map(one, ids, workers=args.workers, desc="eval_deeplab_seg"):
@@ -75,7 +80,7 @@ def count(args: Config, ids: list[str]) -> dict[str, float]:
             log.info("%s: mIoU of the labels that occur in the truth alone %.2f", kind, 100 * score.miou_of_true_labels)
     if is_first():
         write_tables(
-            {kind: Result(score) for kind, score in scores.items()},
+            {kind: Result(score, truth.counted) for kind, score in scores.items()},
             data.class_names,
             paths.prediction_scores_json(args),
         )

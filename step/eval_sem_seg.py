@@ -95,7 +95,7 @@ def make(args: Config, ids: list[str]) -> dict[str, float]:
             if counted.counts is not None:
                 sweeps.add(counted.image_id, counted.counts)
     scores = {kind: Scores(confusion) for kind, confusion in zip(KINDS, all_sum_counts(confusions), strict=True)}
-    results = {kind: Result(score, args.sem_seg_bg_thres) for kind, score in scores.items()}
+    results = {kind: Result(score, truth.counted, args.sem_seg_bg_thres) for kind, score in scores.items()}
     if lacking:
         log.info(
             "no sweep: %d of %d images lack scores, which make_sem_seg --save_scores keeps",

@@ -7,6 +7,7 @@ import numpy as np
 
 from misc.errors import InputError, reason
 from misc.evaluation.confusion import Scores
+from misc.evaluation.tables import Evaluated
 from misc.files import strict_json
 
 
@@ -36,6 +37,7 @@ class Evaluation(NamedTuple):
 
     names      "background" and the C classes
     scores     from their confusion matrix
+    evaluated  the images that were counted, if the file says
     threshold  the background score that was set, if the file says
     sweep      by name of the list of images, the curve over other thresholds; empty if none were tried
     best       the threshold chosen by it, if there is one
@@ -43,6 +45,7 @@ class Evaluation(NamedTuple):
 
     names: list[str]
     scores: Scores
+    evaluated: Evaluated | None
     threshold: float | None
     sweep: dict[str, Curve]
     best: Best | None = None
@@ -73,7 +76,9 @@ def _evaluation(result: dict[str, Any]) -> Evaluation:
     sweep = result.get("sweep") or {"curves": {}}
     curves = {name: _curve(sweep["thresholds"], curve["miou"]) for name, curve in sweep["curves"].items()}
     best = _best(sweep["best"], curves) if sweep.get("best") else None
-    return Evaluation(names, Scores(confusion), None if threshold is None else float(threshold), curves, best)
+    evaluated = Evaluated(str(result["list"]), int(result["images"])) if "list" in result else None
+    threshold = None if threshold is None else float(threshold)
+    return Evaluation(names, Scores(confusion), evaluated, threshold, curves, best)
 
 
 def _best(best: dict[str, Any], curves: dict[str, Curve]) -> Best:

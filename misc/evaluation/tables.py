@@ -33,10 +33,18 @@ COARSE = range(0, len(THRESHOLDS), 5)  # the thresholds shown on the terminal: e
 log = logging.getLogger(__name__)
 
 
+class Evaluated(NamedTuple):
+    """The images that were counted: the name of their list, and how many there are."""
+
+    list: str
+    images: int
+
+
 class Result(NamedTuple):
     """One kind of prediction: its scores at the set threshold, if it has one, and its sweep if it has one."""
 
     scores: Scores
+    evaluated: Evaluated
     threshold: float | None = None
     sweep: SweepResult | None = None
 
@@ -131,7 +139,12 @@ def summary(scores: Scores) -> dict[str, float]:
 def as_dict(result: Result, names: list[str]) -> dict[str, Any]:
     """Everything a result says, for JSON: null where nothing was counted."""
     totals = {key: _null(value) for key, value in summary(result.scores).items()}
-    content = {"threshold": result.threshold, **totals, "classes": _classes(result.scores, names)}
+    content = {
+        **result.evaluated._asdict(),
+        "threshold": result.threshold,
+        **totals,
+        "classes": _classes(result.scores, names),
+    }
     content["confusion"] = result.scores.confusion.tolist()
     if result.sweep is not None:
         content["sweep"] = _sweep(result.sweep, names)

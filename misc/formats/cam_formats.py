@@ -45,7 +45,9 @@ SETTINGS = {"attn_highres": ("clip-es", "crf"), "IS_CAM": ("sipe",), "high_res":
 LEFTOVER = 1e-4  # of a map's maximum
 SAME, PART, BEYOND, NEITHER = 3, 2, 1, 0  # how well maps agree with the classes that their image shows
 NO_CLASSES = "its maps {} are not all of classes (0 to {})"
-EMPTY = "hold no map, and so tell no format"  # a remark, as those of FoundCAM
+# remarks, as those of FoundCAM
+EMPTY = "hold no map, and so tell no format"
+DROPPED = "had maps of classes that their image does not show: dropped"
 
 
 def says_format(name: str) -> str:
@@ -120,7 +122,7 @@ def read_any_cam(
     remarks = {
         EMPTY if not stored.full else says_format(name): True,
         "hold background scores, which are not used: background is the set threshold": len(channels) < len(stored.full),
-        "had maps of classes that their image does not show: dropped": bool(extra),
+        DROPPED: bool(extra),
         "have no map for a class that their image shows": len(cam.keys) < len(shown),
         "hold scores a little below 0, or a map of -1 everywhere (SEAM's formula): they count as 0": clipped,
         "hold scores above 1: the thresholds apply to them as they are": bool((cam.cam_full > 1).any()),

@@ -11,7 +11,7 @@ from pathlib import Path
 from misc.config import Config
 from misc.errors import InputError
 from misc.files import remove
-from misc.formats.cam_formats import EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
+from misc.formats.cam_formats import DROPPED, EMPTY, FORMATS, FoundCAM, read_any_cam, says_format
 from misc.formats.images import image_size
 from misc.formats.quick_look import cam_fault
 from misc.run.distributed import all_gather, is_first
@@ -21,6 +21,7 @@ from step.shared import paths
 from step.shared.data import DataSet, Labelled
 from voc12.first_look import spread
 
+NOTHING_LEFT = "no map is left"
 LOOKED_AT = 16  # CAM files that are read before anything runs: reading all takes minutes
 
 log = logging.getLogger(__name__)
@@ -45,13 +46,20 @@ class Cams(Input):
             preflight.problem(f"--cam_format {args.cam_format}, but make_cam writes sbe: leave it at auto")
         remedy = "make_cam makes them for train_aug_list and infer_list; or point --cam_out_dir at your CAMs"
         preflight.reads("CAMs", files, probe=cam_fault, remedy=remedy)
-        seen = Counter[str]()
+        seen, looked_at = Counter[str](), self._readable(spread(given, LOOKED_AT))
 
         def read(item: tuple[Labelled, tuple[int, int]]) -> None:
-            seen.update(read_cam_of(args, *item, len(self.data.class_names)).remarks)
+            found = read_cam_of(args, *item, len(self.data.class_names))
+            seen.update(found.remarks)
+            seen[NOTHING_LEFT] += DROPPED in found.remarks and len(found.cam.keys) == 0
 
-        preflight.reads_each("CAMs looked at", self._readable(spread(given, LOOKED_AT)), read)
+        preflight.reads_each("CAMs looked at", looked_at, read)
         preflight.attempt(partial(check_one_reading, args, seen))
+        if looked_at and seen[NOTHING_LEFT] == len(looked_at):
+            preflight.problem(
+                f"{args.cam_out_dir}: none of the {len(looked_at)} CAM files looked at has a map of a class that its "
+                "image shows, so that --drop_extra_cams leaves nothing: do the labels count from 1?"
+            )
 
     def folder(self) -> Folder:
         return Folder("cam_out_dir", Path(self.args.cam_out_dir), partial(paths.cam, self.args), self.ids)

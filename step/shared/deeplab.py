@@ -77,6 +77,8 @@ def check_background(args: Config, data: DataSet, ids: list[str]) -> None:
     known = counts[:VOID].sum()
     if len(ids) and counts[0] >= NEARLY_ALL * known:
         share = f"{100 * counts[0] / known:.2f} % of their pixels are background" if known else "all is void"
+        if known and counts[VOID] > counts[1:VOID].sum():
+            share += ", or 255, which is void, not a class (python -m voc12.convert masks with --binary makes it one)"
         raise InputError(
             f"{args.deeplab_mask_dir_or_default}: {len(ids)} masks looked at, {share}: nothing to learn from; look at "
             "them (--deeplab_mask_dir, --deeplab_mask_suffix), or lower --sem_seg_bg_thres and make them anew"

@@ -11,6 +11,7 @@ from torch import nn
 from misc.config import Config
 from misc.errors import InputError
 from misc.evaluation.confusion import confusion_counter
+from misc.evaluation.tables import Evaluated
 from misc.formats.checkpoint import load_backbone, load_network
 from misc.formats.quick_look import image_fault, photograph_fault
 from misc.run.distributed import launched
@@ -159,6 +160,11 @@ class GroundTruth(Input):
         self._lists = [ImageList(self._path), *swept]
         self.evaluated, self.swept = self._lists[0].ids, [image_id for more in self._lists[1:] for image_id in more.ids]
         self.ids = merged(self.evaluated, self.swept)
+
+    @property
+    def counted(self) -> Evaluated:
+        """What the tables say of the images."""
+        return Evaluated(self._path.stem, len(self.evaluated))
 
     def look(self, preflight: Preflight) -> None:
         preflight.reads("list of ground truth", [self._path], remedy=lambda path: other_lists(path) + self._remedy)

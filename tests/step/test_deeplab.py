@@ -252,6 +252,10 @@ def change_masks(folder: Path, change) -> None:
     [
         (np.zeros_like, "100.00 % of their pixels are background"),
         (lambda mask: np.full_like(mask, 255), "all is void"),
+        (
+            lambda mask: np.where(np.arange(mask.size).reshape(mask.shape) % 3, 0, 255).astype(np.uint8),
+            "255, which is void",
+        ),
         (lambda mask: np.full_like(mask, 21), "4 of 4 masks to learn from looked at unusable"),
         (lambda mask: mask[:-1], "its image"),
     ],

@@ -145,6 +145,18 @@ def test_classes_beyond_the_labels(tiny_voc, tiny_args, tmp_path, capsys):
     assert result["confusion"] == by_hand(tiny_voc, cams, ids_of(tiny_voc, "train"), 0.21).tolist()
 
 
+def test_labels_that_leave_nothing_of_any_cam_are_refused(tiny_voc, tiny_args, tmp_path, capsys):
+    cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
+    for image_id, (keys, maps) in cams.items():
+        np.save(
+            tmp_path / "cam_out_dir" / f"{image_id}.npy", dict(zip([(key + 7) % 20 for key in keys], maps, strict=True))
+        )
+    arguments = [*tiny_args(cam_format="classes"), *only("eval_cam"), "--drop_extra_cams"]
+    labels = [{(key + 7) % 20 for key in keys} & {*keys} for keys, _ in cams.values()]
+    assert not any(labels), "no class is 7 after another"
+    assert "none of the 4 CAM files looked at has a map of a class that its image shows" in error_of(arguments, capsys)
+
+
 def test_a_folder_of_several_formats_is_told(tiny_voc, tiny_args, tmp_path, capsys):
     cams = write_cams(tiny_voc, tmp_path / "cam_out_dir", FORMATS["classes"])
     first, (keys, maps) = next(iter(cams.items()))

@@ -65,6 +65,7 @@ def test_what_the_evaluations_write_can_be_read(finished_args, tmp_path):
     cam = read_evaluation(tmp_path / "cam_out_dir" / "eval_cam.json")
     assert cam["CAM"].best == (0.0, "evaluation", 1.0, 1.0)
     assert cam["CAM"].scores.miou == 1.0 and cam["CAM"].names[0] == "background" and len(cam["CAM"].names) == 21
+    assert cam["CAM"].evaluated == ("train", 4)
     masks = read_evaluation(tmp_path / "sem_seg" / "eval_sem_seg.json")
     assert masks["mask"].scores.miou == 1.0 > masks["mask + CRF"].scores.miou
 

@@ -9,12 +9,13 @@ import pytest
 
 from misc.evaluation.confusion import Scores
 from misc.evaluation.sweep import Sweep, SweepResult, count_image
-from misc.evaluation.tables import Result, curve_table, table, table_paths, write_tables
+from misc.evaluation.tables import Evaluated, Result, curve_table, table, table_paths, write_tables
 
 CLASSES = ["cat", "dog", "emu"]
 # truth in rows: 6 background and 2 cat pixels; no dog anywhere; emu is only predicted
 CONFUSION = np.array([[5, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 NOTHING = np.zeros((4, 4), int)
+TRAIN = Evaluated("train", 7)
 
 
 def refuse(constant: str) -> None:
@@ -29,7 +30,7 @@ def written(folder, results):
 
 def test_what_a_killed_evaluation_left_goes(tmp_path, abandoned):
     left = abandoned(tmp_path / "new" / "eval.json")
-    written(tmp_path, {"mask": Result(Scores(CONFUSION), 0.21)})
+    written(tmp_path, {"mask": Result(Scores(CONFUSION), TRAIN, 0.21)})
     assert not left.exists()
 
 
@@ -40,7 +41,9 @@ def rows_of(path):
 
 @pytest.fixture
 def content(tmp_path):
-    return written(tmp_path, {"mask": Result(Scores(CONFUSION), 0.21), "mask + CRF": Result(Scores(NOTHING), 0.21)})
+    return written(
+        tmp_path, {"mask": Result(Scores(CONFUSION), TRAIN, 0.21), "mask + CRF": Result(Scores(NOTHING), TRAIN, 0.21)}
+    )
 
 
 def swept(*pixels: tuple[int, float]) -> Sweep:
@@ -58,7 +61,7 @@ ELSEWHERE = swept((0, 0.35), (1, 0.4))  # perfect from .35 to .39
 def test_json_holds_every_figure(content):
     mask = content["mask"]
     assert mask["miou"] == pytest.approx((5 / 7 + 1 / 2 + 0) / 3)
-    assert mask["threshold"] == 0.21
+    assert (mask["list"], mask["images"], mask["threshold"]) == ("train", 7, 0.21)
     assert mask["pixel_accuracy"] == pytest.approx(6 / 8)
     assert mask["mean_class_accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert mask["fp_background"] == pytest.approx(1 - 6 / 7)
@@ -96,7 +99,7 @@ def test_table_names_kinds_and_classes_that_occur():
 
 
 def test_the_curve_of_one_list(tmp_path):
-    result = Result(EVALUATION.scores[30], 0.3, SweepResult(EVALUATION))
+    result = Result(EVALUATION.scores[30], TRAIN, 0.3, SweepResult(EVALUATION))
     sweep = written(tmp_path, {"CAM": result})["CAM"]["sweep"]
     assert sweep["thresholds"][::20] == [0, 0.2, 0.4, 0.6] and len(sweep["thresholds"]) == 61
     curve = sweep["curves"]["evaluation"]
@@ -113,7 +116,7 @@ def test_the_curve_of_one_list(tmp_path):
 
 
 def test_a_threshold_chosen_elsewhere_is_measured_here(tmp_path):
-    result = Result(EVALUATION.scores[21], 0.21, SweepResult(EVALUATION, ELSEWHERE))
+    result = Result(EVALUATION.scores[21], TRAIN, 0.21, SweepResult(EVALUATION, ELSEWHERE))
     sweep = written(tmp_path, {"CAM": result})["CAM"]["sweep"]
     assert list(sweep["curves"]) == ["evaluation", "sweep_list"]
     best = sweep["best"]
@@ -128,8 +131,8 @@ def test_a_threshold_chosen_elsewhere_is_measured_here(tmp_path):
 
 def test_the_csv_files_say_what_the_json_says(tmp_path):
     results = {
-        "mask": Result(EVALUATION.scores[30], 0.3, SweepResult(EVALUATION, ELSEWHERE)),
-        "mask + CRF": Result(Scores(CONFUSION), 0.3),
+        "mask": Result(EVALUATION.scores[30], TRAIN, 0.3, SweepResult(EVALUATION, ELSEWHERE)),
+        "mask + CRF": Result(Scores(CONFUSION), TRAIN, 0.3),
     }
     content = written(tmp_path, results)
     json_path, classes_path, curve_path = table_paths(tmp_path / "new" / "eval.json")
@@ -156,16 +159,16 @@ def test_the_csv_files_say_what_the_json_says(tmp_path):
 
 
 def test_the_curve_of_an_earlier_run_does_not_stay(tmp_path):
-    swept_result = {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))}
+    swept_result = {"CAM": Result(EVALUATION.scores[0], TRAIN, 0.0, SweepResult(EVALUATION))}
     written(tmp_path, swept_result)
     curve_path = table_paths(tmp_path / "new" / "eval.json")[2]
     assert curve_path.is_file()
-    written(tmp_path, {"CAM": Result(Scores(CONFUSION), 0.0)})
+    written(tmp_path, {"CAM": Result(Scores(CONFUSION), TRAIN, 0.0)})
     assert not curve_path.exists()
 
 
 def test_nothing_but_void_has_no_best_threshold(tmp_path):
-    nothing = Result(Scores(NOTHING), 0.21, SweepResult(swept((255, 0.3))))
+    nothing = Result(Scores(NOTHING), TRAIN, 0.21, SweepResult(swept((255, 0.3))))
     assert written(tmp_path, {"CAM": nothing})["CAM"]["sweep"]["best"] is None
     assert "no pixel of evaluation" in curve_table("CAM", 0.21, float("nan"), nothing.sweep)
 
@@ -178,12 +181,12 @@ def test_a_best_threshold_at_the_end_is_said_to_be_so():
 
 def test_equal_results_are_equal_files(tmp_path):
     for folder in ("a", "b"):
-        written(tmp_path / folder, {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))})
+        written(tmp_path / folder, {"CAM": Result(EVALUATION.scores[0], TRAIN, 0.0, SweepResult(EVALUATION))})
     for first in table_paths(tmp_path / "a" / "new" / "eval.json"):
         assert first.read_bytes() == (tmp_path / "b" / "new" / first.name).read_bytes()
 
 
 def test_the_tables_are_logged(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    written(tmp_path, {"CAM": Result(EVALUATION.scores[0], 0.0, SweepResult(EVALUATION))})
+    written(tmp_path, {"CAM": Result(EVALUATION.scores[0], TRAIN, 0.0, SweepResult(EVALUATION))})
     assert "mIoU" in caplog.text and "eval.json" in caplog.text

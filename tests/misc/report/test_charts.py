@@ -38,7 +38,7 @@ CONFUSION = np.array([[6, 1, 0, 1], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
 def evaluation(names=("background", "cat", "dog", "emu"), confusion=CONFUSION, threshold=None, **sweep) -> Evaluation:
-    return Evaluation(list(names), Scores(confusion), threshold, sweep)
+    return Evaluation(list(names), Scores(confusion), None, threshold, sweep)
 
 
 def lines_of(axes) -> dict[str, tuple[list, list]]:

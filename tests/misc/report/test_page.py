@@ -9,7 +9,7 @@ from PIL import Image
 
 from misc.evaluation.confusion import Scores
 from misc.evaluation.results_file import Best, Evaluation
-from misc.evaluation.tables import COLUMNS
+from misc.evaluation.tables import COLUMNS, Evaluated
 from misc.report.page import Card, Page, chart, percent, render, thumbnail
 from misc.report.panels import Panel
 from tests.html_page import check_page, read_page
@@ -26,11 +26,13 @@ def card(image_id: str, iou: float | None = 0.5, classes: tuple[int, ...] = (1,)
 
 def full_page() -> Page:
     names = ["background", *HOSTILE]
-    evaluation = Evaluation(names, Scores(np.diag([9, 1, 0, 2, 3])), 0.21, {}, Best(0.3, "sweep_list", 0.5, 0.25))
+    evaluation = Evaluation(
+        names, Scores(np.diag([9, 1, 0, 2, 3])), Evaluated("train", 7), 0.21, {}, Best(0.3, "sweep_list", 0.5, 0.25)
+    )
     return Page(
         facts={"method": "SBE", "images": HOSTILE[0]},
         gaps=[f"no history at {HOSTILE[1]}"],
-        evaluations={"mask": evaluation, "other": Evaluation(["background"], Scores(np.array([[3]])), None, {})},
+        evaluations={"mask": evaluation, "other": Evaluation(["background"], Scores(np.array([[3]])), None, None, {})},
         charts=[chart("Bars", f"bars of {HOSTILE[0]}", "iou.png", _png(1200, 60), dpi=144)],
         choice=f"2 of 9 images of class {HOSTILE[2]}",
         cards=[card("2007_000032"), card(HOSTILE[0], None, (1, 2, 3, 4))],
@@ -99,8 +101,8 @@ def test_figures_of_the_tables():
     results, classes = read_page(render(full_page())).all("table")[:2]
     rows = [[cell.text for cell in row.children] for row in results.all("tbody")[0].all("tr")]
     assert rows == [
-        ["mask", "100.0", "100.0", "100.0", "0.0", "0.0", "100.0", "0.21"],
-        ["other", "100.0", "100.0", "100.0", "–", "0.0", "100.0", "–"],  # no pixel is of another label
+        ["mask", "100.0", "100.0", "100.0", "0.0", "0.0", "100.0", "0.21", "7 train"],
+        ["other", "100.0", "100.0", "100.0", "–", "0.0", "100.0", "–", "–"],  # no pixel is of another label
     ]
     body = [[cell.text for cell in row.children] for row in classes.all("tbody")[0].all("tr")]
     assert body[0] == ["0", "background", "100.0", "100.0", "100.0", "0.0", "0.0"]
