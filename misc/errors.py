@@ -28,5 +28,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def did_you_mean(complaint: str, options: Iterable[str]) -> str:
     """The same for argparse's complaint about an option that does not exist."""
     unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", complaint, re.IGNORECASE)
-    known = list(options)  # those of other commands of a program among them: what is one of these is not misspelt
+    known = list(options)  # some are of other commands: an option that one of these has is not misspelt
     return nearest(unknown[1], known) if unknown and unknown[1] not in known else ""

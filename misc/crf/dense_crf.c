@@ -81,7 +81,8 @@ typedef struct {
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* An array whose first byte begins a line of the cache, and a large one a large page: neighbours lie far apart. */
+/* An array that begins at a line of the cache. A large array begins at a large page and asks the system for such pages:
+neighbours lie far apart, and few pages need few look-ups of addresses. */
 static void *new_array(size_t size)
 {
     size_t unit = size < 2 * LARGE_PAGE ? ALIGNMENT : LARGE_PAGE;

@@ -21,7 +21,7 @@ from step.shared import paths
 from step.shared.data import DataSet, Labelled
 from voc12.first_look import spread
 
-NOTHING_LEFT = "no map is left"
+NOTHING_LEFT = "no map is left"  # a remark of the first look alone, which no log shows
 LOOKED_AT = 16  # CAM files that are read before anything runs: reading all takes minutes
 
 log = logging.getLogger(__name__)

@@ -153,7 +153,7 @@ def test_labels_that_leave_nothing_of_any_cam_are_refused(tiny_voc, tiny_args, t
         )
     arguments = [*tiny_args(cam_format="classes"), *only("eval_cam"), "--drop_extra_cams"]
     labels = [{(key + 7) % 20 for key in keys} & {*keys} for keys, _ in cams.values()]
-    assert not any(labels), "no class is 7 after another"
+    assert not any(labels), "an image shows two classes whose numbers differ by 7: choose another shift"
     assert "none of the 4 CAM files looked at has a map of a class that its image shows" in error_of(arguments, capsys)
 
 
